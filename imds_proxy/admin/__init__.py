@@ -1,0 +1,1 @@
+"""The control plane: what Prometheus, probes and people ask. No secret, ever."""

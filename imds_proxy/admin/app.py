@@ -1,0 +1,70 @@
+"""The control plane's HTTP server: `/metrics`, `/healthz`, `/readyz`, `/status.json`."""
+
+import json
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aiohttp import web
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SHUTDOWN_TIME = 1.0
+
+
+class Daemon(Protocol):
+    """What the control plane asks of the daemon."""
+
+    def metrics(self) -> bytes:
+        """The Prometheus text format."""
+
+    def status(self) -> dict[str, Any]:
+        """`/status.json`."""
+
+    def not_ready(self) -> dict[str, str]:
+        """Served roles without live credentials, and why."""
+
+
+def application(daemon: Daemon) -> web.Application:
+    """The control plane of `daemon`."""
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=daemon.metrics(), headers={"Content-Type": _METRICS_TYPE})
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="the loop turns\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        missing = daemon.not_ready()
+        body = {"ready": not missing, "missing": missing}
+        return web.json_response(body, status=503 if missing else 200, dumps=_indented)
+
+    async def status(_: web.Request) -> web.Response:
+        return web.json_response(daemon.status(), dumps=_indented)
+
+    app = web.Application()
+    routes: dict[str, Callable[[web.Request], Any]] = {
+        "/metrics": metrics,
+        "/healthz": healthz,
+        "/readyz": readyz,
+        "/status.json": status,
+    }
+    app.add_routes([web.get(path, handler) for path, handler in routes.items()])
+    app.on_response_prepare.append(_no_store)
+    return app
+
+
+async def start(daemon: Daemon, listening: socket.socket) -> web.AppRunner:
+    """Serve on a bound socket until the runner's `cleanup` is awaited."""
+    runner = web.AppRunner(application(daemon), access_log=None, shutdown_timeout=_SHUTDOWN_TIME)
+    await runner.setup()
+    await web.SockSite(runner, listening).start()
+    return runner
+
+
+async def _no_store(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Server"] = "imds-proxy"
+
+
+def _indented(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,97 @@
+"""Asking the running daemon, over loopback and never through a proxy."""
+
+import http.client
+import json
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+from imds_proxy.cli.options import Target
+from imds_proxy.errors import DaemonUnreachableError, ImdsProxyError
+from imds_proxy.metadata.container import TOKEN_FOLDER
+from imds_proxy.metadata.imds import TOKEN_HEADER, TTL_HEADER
+
+_TIME_LIMIT = 5.0
+_OK = 200
+_ROLE_LIST = "latest/meta-data/iam/security-credentials/"
+
+
+def ask(url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> tuple[int, bytes]:
+    """Status and body; raises DaemonUnreachableError when there is no answer."""
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_TIME_LIMIT)
+    try:
+        connection.request(method, parts.path or "/", headers=dict(headers or {}))
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it closed the connection"
+        raise DaemonUnreachableError(
+            f"no answer from {parts.scheme}://{parts.netloc}: {reason}",
+            "is the daemon running (systemctl status imds-proxy), and is this its address?",
+        ) from None
+    finally:
+        connection.close()
+
+
+def status(target: Target) -> dict[str, Any]:
+    """`/status.json`."""
+    code, body = ask(f"{target.admin}/status.json")
+    if code != _OK:
+        raise DaemonUnreachableError(
+            f"{target.admin}/status.json answered {code}", "is this the control plane's address?"
+        )
+    document: dict[str, Any] = json.loads(body)
+    return document
+
+
+def default_role(target: Target) -> str | None:
+    """The role that this caller's list shows."""
+    code, body = _metadata(target, _ROLE_LIST)
+    return body.decode() if code == _OK else None
+
+
+def credentials(target: Target, role: str | None) -> dict[str, str]:
+    """A role's document: with its container token where this user may read it, else as an SDK would ask for it."""
+    token = container_token(target, role) if role else None
+    if token is not None:
+        code, body = ask(f"{target.endpoint}roles/{role}", {"Authorization": token})
+        what = f'role "{role}"'
+    else:
+        listed = default_role(target)
+        if listed is None or role not in {None, listed}:
+            raise no_access(target, role)
+        code, body = _metadata(target, _ROLE_LIST + listed)
+        what = f'role "{listed}"'
+    if code != _OK:
+        raise ImdsProxyError(f"{what}: the daemon has no credentials at this time", "imds-proxy status says why")
+    document: dict[str, str] = json.loads(body)
+    return document
+
+
+def no_access(target: Target, role: str | None) -> ImdsProxyError:
+    """Why a role cannot be had from here."""
+    if role is None:
+        return ImdsProxyError("the daemon has no role for this caller at this time", "imds-proxy status says why")
+    path = target.state_dir / TOKEN_FOLDER / role
+    return ImdsProxyError(
+        f'role "{role}" is not the one this caller gets, and its token file cannot be read: {path}',
+        "run this as the user the daemon runs as, or check the role's name: imds-proxy status",
+    )
+
+
+def container_token(target: Target, role: str) -> str | None:
+    """The content of a role's token file, None when there is none or it is not for this user."""
+    try:
+        return (target.state_dir / TOKEN_FOLDER / role).read_text("ascii").strip()
+    except OSError:
+        return None
+
+
+def _metadata(target: Target, path: str) -> tuple[int, bytes]:
+    code, token = ask(f"{target.endpoint}latest/api/token", {TTL_HEADER: "60"}, "PUT")
+    if code != _OK:
+        raise DaemonUnreachableError(
+            f"{target.endpoint} answered {code} to a session token request", "is it imds-proxy?"
+        )
+    return ask(target.endpoint + path, {TOKEN_HEADER: token.decode()})

@@ -1,0 +1,25 @@
+"""`imds-proxy demo`: the daemon at work on an AWS double, with unmodified clients."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def register(verbs: Any) -> None:
+    """Add the verb."""
+    verb = verbs.add_parser(
+        "demo",
+        help="show rotation live on an AWS double",
+        description="Start an AWS double and the daemon, and show unmodified boto3 and AWS CLI processes taking the role"
+        " up, and its successor after each rotation. Needs the extra `demo`.",
+    )
+    verb.add_argument("--once", action="store_true", help="show two rotations, then exit 0, or 1 if anything was wrong")
+    verb.add_argument("--clients", type=Path, metavar="VENV", help="a virtual environment with boto3 and the AWS CLI")
+    verb.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the demonstration."""
+    from imds_proxy.demo.show import show
+
+    return show(once=options.once, clients=options.clients)

@@ -1,0 +1,51 @@
+"""`imds-proxy VERB …`. Exit codes: 0, 1 failure, 2 usage or config."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from imds_proxy import __version__
+from imds_proxy.cli import check, completion, config, credential_process, demo, env, exec, serve, status
+from imds_proxy.errors import ConfigError, ImdsProxyError
+
+FAILURE, USAGE = 1, 2
+_INTERRUPTED = 130
+_VERBS = (serve, check, status, exec, env, credential_process, config, completion, demo)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="imds-proxy",
+        description="An EC2 instance profile for any machine: fresh AWS credentials where every SDK looks for them.",
+        epilog="Start with: imds-proxy serve --role-arn arn:aws:iam::123456789012:role/NAME",
+    )
+    top.add_argument("--version", action="version", version=f"imds-proxy {__version__}")
+    verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for verb in _VERBS:
+        verb.register(verbs)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; every error of ours is one message on standard error, never a traceback."""
+    options = parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except ConfigError as error:
+        return _fail(error, USAGE)
+    except ImdsProxyError as error:
+        return _fail(error, FAILURE)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # as in `imds-proxy status | head -1`
+        sys.stderr.close()
+        return FAILURE
+    return code
+
+
+def _fail(error: ImdsProxyError, code: int) -> int:
+    print(f"imds-proxy: {error.message}", file=sys.stderr)
+    if error.advice:
+        print(f"  → {error.advice}", file=sys.stderr)
+    return code

@@ -1,0 +1,77 @@
+"""What several verbs share: where the config is, and where the daemon is that it describes."""
+
+import argparse
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from imds_proxy.config import DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN, DEFAULT_PATH, SYSTEMD_PREFIX, Config, split_listen
+from imds_proxy.config_file import load
+from imds_proxy.errors import ConfigError
+from imds_proxy.state import default_state_dir
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """`--config FILE`."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help=f"config file (default: {DEFAULT_PATH})")
+
+
+def add_endpoint(parser: argparse.ArgumentParser) -> None:
+    """`--config FILE` and `--endpoint URL`, for verbs that talk to the running daemon."""
+    add_config(parser)
+    parser.add_argument("--endpoint", metavar="URL", help="where the daemon listens (default: as in the config)")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The running daemon, as far as a client needs to know it."""
+
+    endpoint: str
+    """`http://ADDRESS:PORT/`, with the final slash that old AWS CLIs need (PROTOCOL.md 2)."""
+    admin: str
+    state_dir: Path
+    region: str | None
+    default_role: str | None
+    """None where no config says it."""
+
+
+def target(options: argparse.Namespace) -> Target:
+    """The daemon that `--config`, the default config, or the defaults describe."""
+    config = read_config_if_any(options.config)
+    listen = config.metadata.listen if config else (DEFAULT_LISTEN,)
+    endpoint = getattr(options, "endpoint", None) or _url(next((a for a in listen if _is_address(a)), DEFAULT_LISTEN))
+    admin = config.admin.listen if config else DEFAULT_ADMIN_LISTEN
+    return Target(
+        endpoint=endpoint.rstrip("/") + "/",
+        admin=_url(admin if _is_address(admin) else DEFAULT_ADMIN_LISTEN),
+        state_dir=Path(config.state_dir) if config and config.state_dir else default_state_dir(),
+        region=config.region if config else None,
+        default_role=config.default_role if config else None,
+    )
+
+
+def read_config_if_any(path: Path | None) -> Config | None:
+    """The config at `path`; the default one if it is there and this user may read it; else None."""
+    if path is not None:
+        return load(path)
+    return load(DEFAULT_PATH) if os.access(DEFAULT_PATH, os.R_OK) else None
+
+
+def require_config(path: Path | None) -> Config:
+    """As above, but a config there must be."""
+    if path is None and not DEFAULT_PATH.exists():
+        raise ConfigError(f"there is no {DEFAULT_PATH}: give --config FILE, or serve --role-arn ARN without a file")
+    return load(path or DEFAULT_PATH)
+
+
+def _is_address(listen: str) -> bool:
+    return not listen.startswith(SYSTEMD_PREFIX)
+
+
+def _url(listen: str) -> str:
+    host, port = split_listen(listen)
+    address = ipaddress.ip_address(host)
+    if address.is_unspecified:
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,76 @@
+"""`imds-proxy serve`: the daemon."""
+
+import argparse
+import asyncio
+import resource
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from imds_proxy.cli import options as shared
+from imds_proxy.config import DEFAULT_PATH, Config
+from imds_proxy.config_file import load, parse
+from imds_proxy.errors import ConfigError
+
+_WANTED_FILES = 4096
+
+
+def register(verbs: Any) -> None:
+    """Add the verb."""
+    verb = verbs.add_parser(
+        "serve", help="keep credentials fresh and serve them", description="Keep credentials fresh and serve them."
+    )
+    shared.add_config(verb)
+    alone = verb.add_argument_group("without a config file")
+    alone.add_argument("--role-arn", metavar="ARN", help="the role to assume; SDKs see it by its own name")
+    alone.add_argument("--region", help="region of STS, and what clients are told")
+    alone.add_argument("--profile", help="AWS profile to call STS with")
+    alone.add_argument("--listen", action="append", metavar="ADDRESS:PORT", help="where SDKs connect; may be repeated")
+    logging = verb.add_argument_group("logging")
+    logging.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    logging.add_argument(
+        "--log-format", default="auto", choices=("auto", "text", "json"), help="auto: text on a terminal, else JSON"
+    )
+    verb.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until TERM."""
+    import uvloop
+
+    from imds_proxy.daemon import Daemon
+    from imds_proxy.systemd import Notifier, passed_sockets
+    from imds_proxy.telemetry import log
+
+    config, read_again = _config(options)
+    log.configure(options.log_level, options.log_format)
+    _raise_file_limit()
+    daemon = Daemon(config, read_config=read_again, passed=passed_sockets(), notifier=Notifier())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(daemon.run())
+    return 0
+
+
+def _config(options: argparse.Namespace) -> tuple[Config, Callable[[], Config] | None]:
+    """The config, and how to read it again."""
+    if options.role_arn is None:
+        if options.region or options.profile or options.listen:
+            raise ConfigError("--region, --profile and --listen go with --role-arn; with a file they are keys of it")
+        config = shared.require_config(options.config)
+        return config, partial(load, options.config or DEFAULT_PATH)
+    if options.config is not None:
+        raise ConfigError("--role-arn is for running without a file: give it or --config, not both")
+    name = options.role_arn.rpartition("/")[2] or "role"
+    role = {"role_arn": options.role_arn, "profile": options.profile}
+    data = {"region": options.region, "roles": {name: role}}
+    if options.listen:
+        data["metadata"] = {"listen": options.listen}
+    return parse(data, "command line"), None
+
+
+def _raise_file_limit() -> None:
+    """A connection is a file, and the usual soft limit is as many as we admit connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(_WANTED_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,40 @@
+"""Wall time, and how far it is from AWS's."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+# asyncio sleeps on the monotonic clock, which stands still while a machine is suspended and does not see the wall
+# clock being set. Looking at the wall this often is what makes "at once" after a wake-up mean seconds.
+_LONGEST_NAP = 5.0
+
+# A `Date` header has whole seconds and took a round trip to get here: less than this is not skew.
+_SKEW_RESOLUTION = 2.0
+
+
+class Clock:
+    """The only source of wall time below the daemon.
+
+    Args:
+        wall: Seconds since the epoch; replaced in tests and simulations.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self.wall = wall
+        self.skew = 0.0
+
+    def now(self) -> float:
+        """The later of this host's time and AWS's: what is alive by this is alive by both clocks."""
+        return self.wall() + max(self.skew, 0.0)
+
+    def observe(self, aws_time: float) -> None:
+        """Note the time AWS said it is; positive skew means that this host is behind."""
+        skew = aws_time - self.wall()
+        self.skew = skew if abs(skew) > _SKEW_RESOLUTION else 0.0
+
+    async def sleep_until(self, when: float) -> None:
+        """Return once `now()` has reached `when`, across a suspend; a wall clock set back does not make it longer."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + when - self.now()
+        while (left := min(when - self.now(), deadline - loop.time())) > 0:
+            await asyncio.sleep(min(left, _LONGEST_NAP))

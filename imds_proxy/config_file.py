@@ -1,0 +1,100 @@
+"""Reading the config file, and wording every mistake in it for the person who wrote it."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from imds_proxy.config import Config, cross_check
+from imds_proxy.errors import ConfigError
+
+
+def load(path: Path) -> Config:
+    """Read and validate `path`.
+
+    Raises:
+        ConfigError: With every mistake at once, each with its key path, what was expected and the nearest right key.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
+    return parse(data, str(path))
+
+
+def parse(data: dict[str, Any], where: str) -> Config:
+    """Validate data that came from `where`; raises ConfigError as `load` does."""
+    mistakes = [f"{key}: {what}" for key, what in cross_check(data)]
+    config = None
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        mistakes = [*map(_mistake, error.errors(include_url=False, include_input=False)), *mistakes]
+    if config is None or mistakes:
+        plural = "mistake" if len(mistakes) == 1 else "mistakes"
+        raise ConfigError(f"{where}: {len(mistakes)} {plural}", tuple(mistakes))
+    return config
+
+
+def _mistake(error: ErrorDetails) -> str:
+    location = [part for part in error["loc"] if part != "[key]"]
+    path = ".".join(str(part) for part in location)
+    if error["type"] == "extra_forbidden":
+        return f"{path}: unknown key{_nearest(location)}"
+    if error["type"] == "missing":
+        return f"{path}: is required"
+    return f"{path}: {_expectation(error)}"
+
+
+def _expectation(error: ErrorDetails) -> str:
+    context = error.get("ctx", {})
+    if error["type"] == "string_pattern_mismatch":
+        return _PATTERNS.get(error["loc"][-1], f"does not have the form {context['pattern']}")
+    if error["type"] in {"greater_than_equal", "less_than_equal"} and error["loc"][-1] == "duration":
+        return "expected from 15m to 12h"
+    return error["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should be", "expected", 1)
+
+
+# What a pattern means, for the keys where a regular expression would not tell the operator.
+_PATTERNS: dict[str | int, str] = {
+    "[key]": "a role name has 1 to 64 letters, digits or _+=,.@-",
+    "role_arn": "expected arn:aws:iam::ACCOUNT:role/NAME, with the account's 12 digits",
+    "region": 'expected a region such as "eu-west-1"',
+    "availability_zone": 'expected the region and one letter, such as "eu-west-1a"',
+    "instance_id": "expected i- or mi- and 8 to 17 hexadecimal digits",
+    "mac": "expected a MAC address such as 02:00:5e:00:53:01",
+    "sts_endpoint": 'expected a URL such as "https://vpce-….sts.eu-west-1.vpce.amazonaws.com"',
+}
+
+
+def _nearest(location: list[int | str]) -> str:
+    """`; did you mean "x"?` for an unknown key, or which keys there are."""
+    known = list(_model_at(location[:-1]).model_fields)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
+    return f'; did you mean "{close[0]}"?' if close else f"; known here: {', '.join(known)}"
+
+
+def _model_at(location: list[int | str]) -> type[BaseModel]:
+    """The model whose table stands at a key path."""
+    model: type[BaseModel] = Config
+    for part in location:
+        field = model.model_fields.get(str(part))
+        inner = next(_models_in(field.annotation), None) if field else None
+        model = inner or model  # a role's name is a key of the file, not a field
+    return model
+
+
+def _models_in(annotation: object) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

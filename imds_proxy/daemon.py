@@ -1,0 +1,272 @@
+"""The composition root: a config in, a running daemon out. Start, reload and stop read as a story here.
+
+Modules that cost much to import (aiohttp, aiobotocore, prometheus-client) come in once the listeners are open.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imds_proxy.admin.status import daemon_status, not_ready, role_status
+from imds_proxy.clock import Clock
+from imds_proxy.config import Config
+from imds_proxy.credentials import timestamp
+from imds_proxy.errors import ImdsProxyError, ListenError
+from imds_proxy.metadata.container import load_or_make_tokens
+from imds_proxy.metadata.dataplane import DataPlane, data_plane
+from imds_proxy.metadata.server import Server
+from imds_proxy.metadata.tokens import SessionTokens, load_or_make_key
+from imds_proxy.roles import Roles
+from imds_proxy.sockets import listener_host, open_listener
+from imds_proxy.state import StateDir, StateError, default_state_dir, open_state_dir
+from imds_proxy.systemd import Notifier
+from imds_proxy.telemetry.stats import RenewalStats, RequestStats
+
+if TYPE_CHECKING:
+    from aiohttp.web import AppRunner
+
+    from imds_proxy.sources.factory import SourceFactory
+    from imds_proxy.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_HEAVY_MODULES = ("imds_proxy.sources.factory", "imds_proxy.telemetry.metrics", "imds_proxy.admin.app")
+
+
+class Daemon:
+    """One host's daemon.
+
+    Args:
+        config: What to do.
+        read_config: Reads the config again, for a reload; None when it came from the command line alone.
+        clock: Wall time.
+        passed: Sockets from systemd.
+        notifier: To systemd.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        read_config: Callable[[], Config] | None = None,
+        clock: Clock | None = None,
+        passed: Mapping[str, socket.socket] | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
+        self.config = config
+        self.clock = clock or Clock()
+        self._read_config = read_config
+        self._passed = passed or {}
+        self._notifier = notifier or Notifier("")
+        self._requests = RequestStats()
+        self._renewals = RenewalStats()
+        self._started = self.clock.wall()
+        self._roles = Roles(self.clock, self._renewals, self._tell_systemd)
+        self._state: StateDir | None = None
+        self._tokens: SessionTokens
+        self._server: Server
+        self._sources: SourceFactory | None = None
+        self._metrics: Metrics | None = None
+        self._admin: tuple[str, AppRunner] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+
+    # The story
+
+    async def run(self) -> None:
+        """Start, serve until TERM or INT, drain. Raises ListenError when there is nothing to serve on."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self.reload()))
+        try:
+            await self.start()
+            self._spawn(self._report_ready())
+            self._spawn(self._feed_watchdog())
+            await self._stop.wait()
+        finally:
+            await self.stop()
+
+    async def start(self) -> None:
+        """Listeners first, then everything that takes time; clients are answered meanwhile."""
+        self._state = self._open_state()
+        self._tokens = SessionTokens(load_or_make_key(self._state))
+        await self._roles.update(self.config, self._state)
+        self._server = Server(self._data_plane().answer, self._requests, self.clock)
+        await self._listen()
+        for module in _HEAVY_MODULES:  # in a thread, so that the loop keeps answering
+            await asyncio.to_thread(importlib.import_module, module)
+        from imds_proxy.telemetry.metrics import Metrics  # noqa: PLC0415 - after the listeners are open
+
+        self._metrics = Metrics(self._requests, self._renewals, self._roles.held, self.clock)
+        await self._open_admin()
+        self._renew_roles()
+
+    async def reload(self) -> None:
+        """Take the config file as it is now; a bad one changes nothing and is told of in the log."""
+        if self._read_config is None:
+            log.warning("nothing to reload: this daemon was started without a config file")
+            return
+        self._notifier.reloading()
+        try:
+            config = self._read_config()
+        except ImdsProxyError as error:
+            log.error("the config was not reloaded; the old one stays", extra={"error": error.message})  # noqa: TRY400
+            self._renewals.reloads["failure"] += 1
+        else:
+            await self._apply(config)
+            self._renewals.reloads["success"] += 1
+            log.info("config reloaded", extra={"roles": len(config.roles)})
+        self._notifier.ready(self._summary())
+
+    async def stop(self) -> None:
+        """Drain: no new connections, begun requests end, then everything is released."""
+        self._notifier.stopping()
+        log.info("stopping", extra={"requests": self._requests.answers.total()})
+        for task in self._background:
+            task.cancel()
+        if hasattr(self, "_server"):
+            await self._server.close()
+        await self._roles.close()
+        if self._admin is not None:
+            await self._admin[1].cleanup()
+
+    # Its parts
+
+    async def _apply(self, config: Config) -> None:
+        if config.state_dir != self.config.state_dir:
+            log.warning("a change of state_dir takes a restart")
+        self.config = config
+        await self._roles.update(config, self._state)
+        with contextlib.suppress(ListenError):  # said in the log; the old listeners serve
+            await self._listen()
+        self._renew_roles()
+        await self._open_admin()
+
+    def _open_state(self) -> StateDir | None:
+        if self.config.state_dir == "":
+            return None
+        path = Path(self.config.state_dir) if self.config.state_dir else default_state_dir()
+        try:
+            return open_state_dir(path)
+        except StateError as error:
+            extra = {"error": error.message, "advice": error.advice}
+            log.warning(
+                "running without a state directory: a restart will need AWS, and no container tokens", extra=extra
+            )
+            return None
+
+    async def _listen(self) -> None:
+        await self._server.listen(self.config.metadata.listen, self.config.metadata.hop_limit, self._passed)
+
+    def _renew_roles(self) -> None:
+        """Start the keepers, and serve with what is known by now (the region may come from the AWS profile)."""
+        from imds_proxy.sources.factory import SourceFactory  # noqa: PLC0415 - after the listeners are open
+
+        self._sources = SourceFactory(self.config.region, self.clock)
+        self._server.answer = self._data_plane().answer
+        self._roles.start(self._sources.make)
+
+    def _data_plane(self) -> DataPlane:
+        """The data plane for the present config and roles."""
+        served = self._roles.served()
+        return data_plane(
+            self.config,
+            served,
+            clock=self.clock,
+            tokens=self._tokens,
+            container_tokens=load_or_make_tokens(self._state, served),
+            region=self._sources.region if self._sources else self.config.region,
+            hosts=[listener_host(listen, self._passed) for listen in self.config.metadata.listen],
+        )
+
+    async def _open_admin(self) -> None:
+        """Open the control plane, or move it; without it the data plane goes on."""
+        from imds_proxy.admin import app  # noqa: PLC0415 - after the listeners are open
+
+        wanted, old = self.config.admin.listen, self._admin
+        if old is not None and old[0] == wanted:
+            return
+        try:
+            self._admin = wanted, await app.start(self, open_listener(wanted, self._passed))
+        except ListenError as error:
+            log.error("no control plane", extra={"error": error.message, "advice": error.advice})  # noqa: TRY400
+            return
+        if old is not None:
+            await old[1].cleanup()
+
+    # What the control plane asks
+
+    def metrics(self) -> bytes:
+        """The Prometheus text format."""
+        return self._metrics.exposition() if self._metrics else b""
+
+    def not_ready(self) -> dict[str, str]:
+        """Served roles without live credentials, and why."""
+        return not_ready(self._roles.served().values())
+
+    def status(self) -> dict[str, Any]:
+        """`/status.json`."""
+        default = self.config.default_role
+        roles = [
+            role_status(
+                role.keeper,
+                self.clock,
+                role_arn=role.settings.role_arn,
+                source=role.settings.source,
+                served=role.settings.serve,
+                default=name == default,
+            )
+            for name, role in self._roles.items()
+        ]
+        return daemon_status(
+            started=self._started,
+            clock=self.clock,
+            listeners=self._server.addresses,
+            requests=self._requests.answers.total(),
+            connections=self._requests.connections,
+            roles=roles,
+        )
+
+    # What systemd is told
+
+    async def _report_ready(self) -> None:
+        """READY once the default role has its first credentials, or after the grace with a word on why not."""
+        default = self.config.default_role
+        if default is not None:
+            try:
+                async with asyncio.timeout(self.config.renewal.start_grace):
+                    await self._roles[default].keeper.holding.wait()
+            except TimeoutError:
+                log.warning("ready without credentials: the grace is over", extra={"missing": self.not_ready()})
+        self._notifier.ready(self._summary())
+        log.info("ready", extra={"status": self._summary()})
+
+    async def _feed_watchdog(self) -> None:
+        interval = self._notifier.watchdog_interval()
+        while interval is not None:
+            self._notifier.alive()
+            await asyncio.sleep(interval)
+
+    def _tell_systemd(self) -> None:
+        self._notifier.status(self._summary())
+
+    def _summary(self) -> str:
+        """One line for systemctl status."""
+        missing = self.not_ready()
+        if missing:
+            return "no credentials: " + "; ".join(missing.values())
+        live = (keeper.last for keeper in self._roles.served().values())
+        first = min((credentials.expiration for credentials in live if credentials), default=0.0)
+        return f"serving {len(self._roles.served())} role(s), the first expires at {timestamp(first)}"
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

@@ -1,0 +1,1 @@
+"""A live demonstration against an AWS double."""

@@ -1,0 +1,66 @@
+"""Everything that can go wrong, in words for the operator.
+
+The library raises; only the command line exits. No message holds a secret.
+"""
+
+from typing import ClassVar
+
+
+class ImdsProxyError(Exception):
+    """Base of every error this project raises on purpose.
+
+    Args:
+        message: What happened, in one line.
+        advice: What to do about it; may span lines, empty when there is nothing to do.
+    """
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = advice
+
+
+class ConfigError(ImdsProxyError):
+    """The config file cannot be used. `mistakes` lists every one found, each a line of its own."""
+
+    def __init__(self, message: str, mistakes: tuple[str, ...] = ()) -> None:
+        super().__init__("\n".join((message, *(f"  {mistake}" for mistake in mistakes))))
+        self.mistakes = mistakes
+
+
+class ListenError(ImdsProxyError):
+    """A listener could not be bound."""
+
+
+class DaemonUnreachableError(ImdsProxyError):
+    """A command needed the running daemon and did not get its answer."""
+
+
+class SourceError(ImdsProxyError):
+    """Credentials could not be obtained. `outcome` is the label in `renewals_total`."""
+
+    outcome: ClassVar[str] = "invalid"
+
+
+class Denied(SourceError):  # noqa: N818 - the four outcomes are named as the metric's label is
+    """AWS answered no: trust, permission, or the base credentials themselves."""
+
+    outcome = "denied"
+
+
+class Throttled(SourceError):  # noqa: N818
+    """AWS asked for fewer calls."""
+
+    outcome = "throttled"
+
+
+class Unreachable(SourceError):  # noqa: N818
+    """No answer: network, DNS, proxy, TLS, time limit, or a server-side error."""
+
+    outcome = "unreachable"
+
+
+class Invalid(SourceError):  # noqa: N818
+    """The request or the answer makes no sense; trying harder will not help."""
+
+    outcome = "invalid"

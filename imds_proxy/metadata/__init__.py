@@ -1,0 +1,1 @@
+"""The data plane: what SDKs talk to. Every answer comes from memory."""

@@ -1,0 +1,78 @@
+"""The whole data plane as one plain function: `answer(request) -> response`."""
+
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote
+
+from imds_proxy.callers import Grants
+from imds_proxy.clock import Clock
+from imds_proxy.config import Config
+from imds_proxy.metadata.container import ContainerCredentials
+from imds_proxy.metadata.guard import Guard
+from imds_proxy.metadata.imds import InstanceMetadata
+from imds_proxy.metadata.instance import instance_documents
+from imds_proxy.metadata.message import Request, Response
+from imds_proxy.metadata.tokens import SessionTokens
+from imds_proxy.renewal.keeper import Keeper
+
+_CONTAINER_PATHS = ("roles", "v1")
+
+
+class DataPlane:
+    """What the listeners serve under one config; a reload replaces it as a whole."""
+
+    def __init__(self, guard: Guard, imds: InstanceMetadata, container: ContainerCredentials) -> None:
+        self._guard = guard
+        self._imds = imds
+        self._container = container
+
+    def answer(self, request: Request) -> Response:
+        """The answer to `request`, from memory and at once."""
+        if refusal := self._guard.refusal(request.headers):
+            return Response(403, refusal.encode(), document="refused")
+        path = segments(request.target)
+        if path and path[0] in _CONTAINER_PATHS:
+            return self._container.answer(request, path)
+        return self._imds.answer(request, path)
+
+
+def data_plane(  # noqa: PLR0913 - what the data plane depends on, each by name
+    config: Config,
+    served: Mapping[str, Keeper],
+    *,
+    clock: Clock,
+    tokens: SessionTokens,
+    container_tokens: Mapping[str, bytes],
+    region: str | None,
+    hosts: Iterable[str],
+) -> DataPlane:
+    """The data plane of a config.
+
+    Args:
+        config: The whole config.
+        served: The keepers of the roles that are handed out.
+        clock: Wall time.
+        tokens: Session tokens.
+        container_tokens: The container protocol's token of each role that has one.
+        region: What clients are told; None where nobody said.
+        hosts: Address literals of the listeners.
+    """
+    default = config.default_role
+    account = config.roles[default].account_id if default else None
+    imds = InstanceMetadata(
+        grants=Grants(served, default),
+        tokens=tokens,
+        clock=clock,
+        instance=instance_documents(config.instance, region, account),
+        imds_v1=config.metadata.imds_v1,
+    )
+    container = ContainerCredentials(served, container_tokens)
+    return DataPlane(Guard(hosts, config.metadata.allowed_hosts), imds, container)
+
+
+def segments(target: str) -> list[str]:
+    """A request target's path as decoded segments; repeated and final slashes do not count (PROTOCOL.md 2, 4, 5)."""
+    path = target.partition("?")[0]
+    if path.startswith("http://"):  # absolute form, as through a proxy
+        path = path[7:].partition("/")[2]
+    parts = [part for part in path.split("/") if part]
+    return [unquote(part) for part in parts] if "%" in path else parts

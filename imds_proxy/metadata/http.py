@@ -1,0 +1,237 @@
+"""HTTP/1 on a socket: an asyncio protocol around httptools, because the answer is always at hand.
+
+Everything a client could make grow or wait has a limit here.
+"""
+
+import asyncio
+import logging
+import time
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+import httptools
+
+from imds_proxy.callers import Caller
+from imds_proxy.metadata.message import NO_ANSWER, Request, Response
+from imds_proxy.telemetry.stats import RequestStats
+
+log = logging.getLogger(__name__)
+
+MAX_TARGET = 2048
+MAX_HEAD = 16 * 1024
+MAX_BODY = 64 * 1024
+MAX_UNREAD = 1024 * 1024
+"""Bytes of answers that a client may leave unread before it is cut off."""
+
+REQUEST_TIME = 10.0
+"""Seconds from the first byte of a request, or from connecting, to its last."""
+IDLE_TIME = 75.0
+"""Seconds that a connection is kept between requests."""
+
+LINGER_TIME = 2.0
+"""Seconds that a refused client has to stop sending: closing at once would take the answer from it."""
+
+_HEADER_OVERHEAD = 4  # ": " and CRLF
+_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+
+
+class Endpoint(Protocol):
+    """What the connections of one listener share (`server.py`)."""
+
+    stats: RequestStats
+
+    @property
+    def draining(self) -> bool:
+        """Whether the next answer on each connection is its last."""
+
+    def answer(self, request: Request) -> Response:
+        """The answer to a request."""
+
+    def opened(self, connection: "HttpProtocol") -> None:
+        """A client connected."""
+
+    def closed(self, connection: "HttpProtocol") -> None:
+        """A connection is gone."""
+
+    def caller(self, transport: Any) -> Caller:
+        """Who is at the other end."""
+
+    def limit_hops(self, transport: Any) -> None:
+        """Keep what is sent next from travelling further than configured."""
+
+    def http_date(self) -> str:
+        """The time, as the Date header has it."""
+
+
+class HttpProtocol(asyncio.Protocol):
+    """One connection.
+
+    Args:
+        endpoint: What the connections of one listener share.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: Any = None
+        self._caller: Caller
+        self._out: list[bytes] = []
+        self._refusal: Response | None = None
+        self._closing = False
+        self.busy = False
+        """Whether a request has begun and is not yet answered."""
+        self.deadline = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._method = ""
+        self._target = b""
+        self._headers: dict[str, str] = {}
+        self._head_size = self._body_size = self._fed = 0
+
+    # The socket
+
+    def connection_made(self, transport: Any) -> None:
+        """A client connected."""
+        self._transport = transport
+        self._caller = self._endpoint.caller(transport)
+        self.deadline = time.monotonic() + REQUEST_TIME
+        self._endpoint.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
+        """The connection is gone."""
+        self._endpoint.closed(self)
+
+    def eof_received(self) -> bool:
+        """The client will send no more; whatever it asked is answered already."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The client does not read: neither do we."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came: answer every request that is whole."""
+        if self._closing:
+            return
+        self._fed += len(data)
+        self._feed(data)
+        if self._fed > MAX_HEAD + MAX_BODY:
+            self._refuse(413, "the request is too large")
+        if self._refusal is not None:
+            self._send(self._refusal, 0.0, keep_alive=False)
+        if self._out:
+            self._transport.write(b"".join(self._out))
+            self._out.clear()
+        if self._refusal is not None:
+            self._transport.write_eof()
+            self.deadline = time.monotonic() + LINGER_TIME
+        elif self._closing:
+            self._transport.close()
+        elif self._transport.get_write_buffer_size() > MAX_UNREAD:
+            self._transport.abort()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # Java's HttpClient and curl --http2 offer h2c with an ordinary request, which has been answered as one.
+            self._parser = httptools.HttpRequestParser(self)
+            if rest := data[upgrade.args[0] :]:
+                self._feed(rest)
+        except httptools.HttpParserError:
+            self._refuse(400, "not a request")
+
+    def close(self) -> None:
+        """Close once what was answered has been sent."""
+        self._closing = True
+        self._transport.close()
+
+    # The parser
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self.busy = True
+        self.deadline = time.monotonic() + REQUEST_TIME
+
+    def on_url(self, url: bytes) -> None:
+        """The request target, or a piece of it."""
+        self._target += url
+        if len(self._target) > MAX_TARGET:
+            self._refuse(414, "the path is too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._head_size += len(name) + len(value) + _HEADER_OVERHEAD
+        if self._head_size > MAX_HEAD:
+            self._refuse(431, "the headers are too large")
+            return
+        key = name.decode("latin-1").lower()
+        if key == "host" and key in self._headers:
+            self._refuse(400, "more than one Host")
+        self._headers[key] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._method = self._parser.get_method().decode("latin-1")
+        if "host" not in self._headers and self._parser.get_http_version() != "1.0":
+            self._refuse(400, "no Host")
+        elif self._headers.get("expect", "").lower() == "100-continue" and self._refusal is None:
+            self._out.append(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body, which nothing here has a use for."""
+        self._body_size += len(body)
+        if self._body_size > MAX_BODY:
+            self._refuse(413, "the body is too large")
+
+    def on_message_complete(self) -> None:
+        """A request is whole: answer it."""
+        if self._closing or self._refusal is not None:
+            return
+        began = time.perf_counter()
+        request = Request(self._method, self._target.decode("latin-1"), self._headers, self._caller)
+        try:
+            response = self._endpoint.answer(request)
+        except Exception:
+            log.exception("a request could not be answered")
+            response = Response(500, b"internal error")
+        keep_alive = self._parser.should_keep_alive() and not self._endpoint.draining
+        self._send(response, time.perf_counter() - began, keep_alive=keep_alive)
+        self.busy = False
+        self.deadline = time.monotonic() + IDLE_TIME
+        self._begin()
+
+    # Answers
+
+    def _refuse(self, status: int, words: str) -> None:
+        if self._refusal is None and not self._closing:
+            self._refusal = Response(status, words.encode(), document="malformed")
+
+    def _send(self, response: Response, seconds: float, *, keep_alive: bool) -> None:
+        self._endpoint.stats.record(response.protocol, response.document, response.status, seconds)
+        self._closing = not keep_alive or response.status == NO_ANSWER
+        if response.status == NO_ANSWER:
+            return
+        if response.document == "token":
+            self._endpoint.limit_hops(self._transport)
+        connection = "" if keep_alive else "Connection: close\r\n"
+        if keep_alive and self._parser.get_http_version() == "1.0":
+            connection = "Connection: keep-alive\r\n"
+        head = (
+            f"HTTP/1.1 {response.status} {_REASONS[response.status]}\r\n"
+            f"Server: EC2ws\r\n"
+            f"Date: {self._endpoint.http_date()}\r\n"
+            f"Content-Type: {response.content_type}\r\n"
+            f"Content-Length: {len(response.body)}\r\n"
+            f"{response.headers}{connection}\r\n"
+        )
+        self._out.append(head.encode("latin-1"))
+        if self._method != "HEAD":
+            self._out.append(response.body)

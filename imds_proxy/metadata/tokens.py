@@ -1,0 +1,81 @@
+"""Session tokens (IMDSv2): stateless, so that neither a restart nor a flood of requests costs anybody theirs.
+
+A token is base64url of `version (1) | expiry (5) | MAC (18)`: 32 header-safe characters. The MAC is HMAC-SHA256 over
+version, expiry and the caller the token was given to (PROTOCOL.md 9).
+"""
+
+import hmac
+import logging
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+
+from imds_proxy.state import StateDir, StateError
+
+log = logging.getLogger(__name__)
+
+LONGEST_TTL = 21600
+
+_VERSION = b"\x01"
+_EXPIRY_BYTES = 5
+_MAC_BYTES = 18
+_HEAD_BYTES = len(_VERSION) + _EXPIRY_BYTES
+_TOKEN_CHARACTERS = (_HEAD_BYTES + _MAC_BYTES) * 4 // 3
+_KEY_BYTES = 32
+_KEY_FILE = "token.key"
+
+
+class SessionTokens:
+    """Issues and checks tokens under one key."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def __repr__(self) -> str:
+        return "SessionTokens(***)"
+
+    def issue(self, ttl: int, principal: bytes, now: float) -> str:
+        """A token for `ttl` seconds."""
+        head = _VERSION + (int(now) + ttl).to_bytes(_EXPIRY_BYTES)
+        return urlsafe_b64encode(head + self._mac(head, principal)).decode()
+
+    def seconds_left(self, token: str, principal: bytes, now: float) -> int:
+        """How long a token still holds; 0 for one that is expired, forged, or another caller's."""
+        if len(token) != _TOKEN_CHARACTERS:
+            return 0
+        try:
+            raw = urlsafe_b64decode(token)
+        except (Base64Error, ValueError):
+            return 0
+        head, mac = raw[:_HEAD_BYTES], raw[_HEAD_BYTES:]
+        if not hmac.compare_digest(mac, self._mac(head, principal)) or head[:1] != _VERSION:
+            return 0
+        # A clock that was set back cannot make a token last longer than any can.
+        return max(0, min(int.from_bytes(head[1:]) - int(now), LONGEST_TTL))
+
+    def _mac(self, head: bytes, principal: bytes) -> bytes:
+        return hmac.digest(self._key, head + principal, "sha256")[:_MAC_BYTES]
+
+
+def load_or_make_key(state: StateDir | None) -> bytes:
+    """The key kept in the state directory, made there when it is missing.
+
+    Where it cannot be kept, or is rubbish, a key of this process alone, with a word in the log: clients then fetch a
+    new token after a restart, which the Rust SDK does only after hours (PROTOCOL.md 9).
+    """
+    if state is not None:
+        try:
+            key = state.read(_KEY_FILE)
+            if key is None:
+                key = secrets.token_bytes(_KEY_BYTES)
+                state.write(_KEY_FILE, key)
+            if len(key) == _KEY_BYTES:
+                return key
+            raise StateError(
+                f"{state.path / _KEY_FILE} does not hold {_KEY_BYTES} bytes", "remove it to have a new one made"
+            )
+        except StateError as error:
+            log.warning(
+                "session tokens will not outlive this process", extra={"error": error.message, "advice": error.advice}
+            )
+    return secrets.token_bytes(_KEY_BYTES)

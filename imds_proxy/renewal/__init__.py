@@ -1,0 +1,1 @@
+"""Keeping each role's credentials fresh."""

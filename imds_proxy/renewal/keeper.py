@@ -1,0 +1,204 @@
+"""One role: obtains its credentials, holds the last good ones, renews them ahead of time, for ever."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imds_proxy.clock import Clock
+from imds_proxy.credentials import Credentials, Documents, documents, timestamp
+from imds_proxy.errors import Invalid, SourceError
+from imds_proxy.renewal.schedule import wait_after_failure, wait_after_success
+from imds_proxy.sources import Source
+from imds_proxy.telemetry.stats import RenewalStats
+
+log = logging.getLogger(__name__)
+
+_CLOCK_SKEW_WORTH_A_WORD = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Credentials and what is served of them."""
+
+    credentials: Credentials
+    documents: Documents
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the last attempt brought nothing."""
+
+    outcome: str
+    message: str
+    advice: str
+    at: float
+
+
+class Keeper:
+    """Keeps one role's credentials.
+
+    Args:
+        role: The name SDKs see.
+        clock: Wall time.
+        stats: Told of every attempt.
+        max_age: Renew at least this often, in seconds.
+        chance: Uniform in [0, 1); replaced in simulations.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        *,
+        clock: Clock,
+        stats: RenewalStats,
+        max_age: float | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.role = role
+        self.failure: Failure | None = None
+        self.next_attempt = clock.now()
+        self.holding = asyncio.Event()
+        """Set once there have ever been credentials."""
+        self.on_attempt: Callable[[Credentials | None], None] = lambda _: None
+        """Called after every attempt, with what it brought."""
+        self._source: Source | None = None
+        self._clock = clock
+        self._stats = stats
+        self._max_age = max_age
+        self._chance = chance
+        self._held: Held | None = None
+        self._failures = 0
+        self._renewal: asyncio.Task[None] | None = None
+
+    @property
+    def last(self) -> Credentials | None:
+        """The last good credentials, dead or alive; never to be served."""
+        return self._held.credentials if self._held else None
+
+    def live(self) -> Held | None:
+        """What may be served now: the last good credentials, if they are still alive."""
+        held = self._held
+        return held if held is not None and self._clock.now() < held.credentials.expiration else None
+
+    def adopt(self, credentials: Credentials, *, due: bool) -> None:
+        """Hold credentials obtained earlier: saved on disk, or by the keeper that this one follows.
+
+        Args:
+            credentials: What to hold.
+            due: Renew at once, because the settings that shaped them have changed.
+        """
+        self._hold(credentials)
+        if due:
+            self.next_attempt = self._clock.now()
+
+    async def run(self, source: Source) -> None:
+        """Renew from `source` for ever; ends only by being cancelled."""
+        self._source = source
+        while True:
+            await self._clock.sleep_until(self.next_attempt)
+            await self.renew()
+
+    async def renew(self) -> None:
+        """Obtain new credentials now. However many ask, the source is asked once, and nothing is raised."""
+        if self._renewal is None:
+            self._renewal = asyncio.create_task(self._attempt(), name=f"renew {self.role}")
+            self._renewal.add_done_callback(self._attempt_ended)
+        await asyncio.shield(self._renewal)
+
+    async def close(self) -> None:
+        """Give up an attempt that is under way."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._renewal
+
+    def _attempt_ended(self, _: asyncio.Task[None]) -> None:
+        self._renewal = None
+
+    async def _attempt(self) -> None:
+        began = time.perf_counter()
+        credentials = None
+        try:
+            credentials = await self._fetch()
+            outcome = "success"
+            self._succeeded(credentials)
+        except SourceError as error:
+            outcome = error.outcome
+            self._failed(error)
+        self._stats.record(self.role, outcome, time.perf_counter() - began)
+        self.on_attempt(credentials)
+
+    async def _fetch(self) -> Credentials:
+        assert self._source is not None  # noqa: S101 - `run` set it
+        try:
+            credentials = await self._source.fetch()
+        except SourceError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a library raises, renewal goes on (PEERS.md)
+            # Its text may hold an answer, and that a secret: only its kind and its place are told.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise Invalid(
+                f'role "{self.role}": unexpected {type(error).__name__} at {Path(place.filename).name}:{place.lineno}',
+                "this is a defect of imds-proxy: please report this line",
+            ) from None
+        if credentials.expiration <= self._clock.now():
+            raise Invalid(
+                f'role "{self.role}": the source handed out credentials that expired at {timestamp(credentials.expiration)}',
+                "compare this host's clock with AWS's",
+            )
+        return credentials
+
+    def _succeeded(self, credentials: Credentials) -> None:
+        if self._failures:
+            log.info("renewal works again", extra={"role": self.role, "failures": self._failures})
+        self._hold(credentials)
+        log.info(
+            "credentials renewed",
+            extra={
+                "role": self.role,
+                "key": f"…{credentials.key_hint}",
+                "session": credentials.session_arn,
+                "expires": timestamp(credentials.expiration),
+                "next": timestamp(self.next_attempt),
+            },
+        )
+        if abs(self._clock.skew) > _CLOCK_SKEW_WORTH_A_WORD:
+            log.warning("this host's clock is off", extra={"seconds_behind_aws": round(self._clock.skew)})
+
+    def _hold(self, credentials: Credentials) -> None:
+        self._held = Held(credentials, documents(credentials))
+        self.failure, self._failures = None, 0
+        now = self._clock.now()
+        self.next_attempt = now + wait_after_success(
+            credentials.obtained, credentials.expiration, now, self._chance(), self._max_age
+        )
+        self.holding.set()
+
+    def _failed(self, error: SourceError) -> None:
+        self._failures += 1
+        now = self._clock.now()
+        self.failure = Failure(error.outcome, error.message, error.advice, now)
+        denied = error.outcome == "denied"
+        self.next_attempt = now + wait_after_failure(self._failures, self._chance(), denied=denied)
+        live = self.live()
+        log.log(
+            logging.WARNING if live else logging.ERROR,
+            "renewal failed",
+            extra={
+                "role": self.role,
+                "outcome": error.outcome,
+                "error": error.message,
+                "advice": error.advice,
+                "failures": self._failures,
+                "serving": f"…{live.credentials.key_hint} until {timestamp(live.credentials.expiration)}"
+                if live
+                else "none",
+                "next": timestamp(self.next_attempt),
+            },
+        )

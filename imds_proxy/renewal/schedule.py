@@ -1,0 +1,61 @@
+"""When to renew next: pure functions of times, lives and chance. All in seconds.
+
+Half the life, and before any client asks for more than is held: the SDKs' common rule starts asking 60 minutes
+before the end where the life is 90 minutes or more (PROTOCOL.md 18), so there 65 are left when we renew.
+"""
+
+# Lives from this on fall under the clients' early window, and must have this much left when they are renewed.
+LONG_LIFE = 90 * 60.0
+LONG_LIFE_LEFT = 65 * 60.0
+
+# Jitter only makes a renewal earlier, by up to this part of its age, and never earlier than this part of the life.
+JITTER = 1 / 6
+EARLIEST = 1 / 3
+
+# A source that hands out nearly dead credentials is asked no more often than this.
+SHORTEST_WAIT = 1.0
+
+RETRY_FIRST, RETRY_LONGEST = 1.0, 60.0
+# Somebody has to change something at AWS before a denial goes away.
+DENIED_FIRST, DENIED_LONGEST = 30.0, 300.0
+
+
+def renewal_age(life: float, chance: float, max_age: float | None = None) -> float:
+    """How old credentials of a given life become before they are renewed.
+
+    Args:
+        life: From being obtained to expiration.
+        chance: Uniform in [0, 1); spreads a fleet that booted together.
+        max_age: Renew at least this often; may ask for less than a third of the life, nothing else does. Where a
+            third of the life would be inside the clients' window (lives of 90 to 97.5 minutes) the window wins.
+    """
+    latest = life / 2
+    if life >= LONG_LIFE:
+        latest = min(latest, life - LONG_LIFE_LEFT)
+    if max_age is not None:
+        latest = min(latest, max_age)
+    return max(latest * (1 - JITTER * chance), min(life * EARLIEST, latest))
+
+
+def wait_after_success(
+    obtained: float, expiration: float, now: float, chance: float, max_age: float | None = None
+) -> float:
+    """How long from `now` until credentials that are held should be renewed.
+
+    A clock that was set back never makes the wait longer than the age at which they are due.
+    """
+    age = renewal_age(max(expiration - obtained, 0.0), chance, max_age)
+    return min(max(obtained + age - now, SHORTEST_WAIT), max(age, SHORTEST_WAIT))
+
+
+def wait_after_failure(failures: int, chance: float, *, denied: bool) -> float:
+    """Exponential backoff with jitter over its whole width, from 1 to 60 s; after a denial from 30 s to 5 min.
+
+    Args:
+        failures: In a row, at least 1.
+        chance: Uniform in [0, 1).
+        denied: Whether AWS said no, as against not answering.
+    """
+    first, longest = (DENIED_FIRST, DENIED_LONGEST) if denied else (RETRY_FIRST, RETRY_LONGEST)
+    ceiling = min(first * 2.0 ** min(failures, 16), longest)
+    return first + (ceiling - first) * chance

@@ -1,0 +1,125 @@
+"""The configured roles and their keepers, across reloads."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from imds_proxy.clock import Clock
+from imds_proxy.config import Config, RoleConfig
+from imds_proxy.credentials import Credentials
+from imds_proxy.renewal import saved
+from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.sources import Source
+from imds_proxy.state import StateDir, StateError
+from imds_proxy.telemetry.stats import RenewalStats
+
+log = logging.getLogger(__name__)
+
+MakeSource = Callable[[str, RoleConfig], Source]
+
+
+@dataclass(slots=True)
+class Role:
+    """One role as it is configured now, and who keeps it."""
+
+    settings: RoleConfig
+    fingerprint: str
+    keeper: Keeper
+    renewing: asyncio.Task[None] | None = None
+
+
+class Roles:
+    """Every configured role.
+
+    Args:
+        clock: Wall time.
+        stats: Told of every attempt.
+        on_attempt: Called after every attempt of any role.
+    """
+
+    def __init__(self, clock: Clock, stats: RenewalStats, on_attempt: Callable[[], None]) -> None:
+        self._clock = clock
+        self._stats = stats
+        self._on_attempt = on_attempt
+        self._roles: dict[str, Role] = {}
+        self._state: StateDir | None = None
+
+    def __getitem__(self, name: str) -> Role:
+        return self._roles[name]
+
+    def items(self) -> list[tuple[str, Role]]:
+        """Name and role, in the order of the config file."""
+        return list(self._roles.items())
+
+    def served(self) -> Mapping[str, Keeper]:
+        """The keepers of the roles that are handed out."""
+        return {name: role.keeper for name, role in self._roles.items() if role.settings.serve}
+
+    def held(self) -> Mapping[str, Credentials | None]:
+        """The last credentials of every role."""
+        return {name: role.keeper.last for name, role in self._roles.items()}
+
+    async def update(self, config: Config, state: StateDir | None) -> None:
+        """Take the roles of `config`: what is unchanged goes on untouched, and no live credentials are dropped."""
+        self._state = state
+        before, self._roles = self._roles, {}
+        for name, settings in config.roles.items():
+            old = before.get(name)
+            fingerprint = f"{settings.fingerprint(config.region)}/{config.renewal.max_age}"
+            if old is not None and old.fingerprint == fingerprint:
+                self._roles[name] = Role(settings, fingerprint, old.keeper, old.renewing)
+                continue
+            self._roles[name] = Role(
+                settings, fingerprint, self._keeper(name, config.renewal.max_age, fingerprint, old)
+            )
+        kept = {role.keeper for role in self._roles.values()}
+        for role in before.values():
+            if role.keeper not in kept:
+                await _stop(role)
+
+    def start(self, make_source: MakeSource) -> None:
+        """Begin to renew every role that is not being renewed yet."""
+        for name, role in self._roles.items():
+            if role.renewing is None:
+                source = make_source(name, role.settings)
+                role.renewing = asyncio.create_task(role.keeper.run(source), name=f"keep {name}")
+
+    async def close(self) -> None:
+        """Stop renewing."""
+        for role in self._roles.values():
+            await _stop(role)
+
+    def _keeper(self, name: str, max_age: int | None, fingerprint: str, old: Role | None) -> Keeper:
+        keeper = Keeper(name, clock=self._clock, stats=self._stats, max_age=max_age)
+        keeper.on_attempt = lambda credentials: self._attempted(name, fingerprint, credentials)
+        if old is not None and (held := old.keeper.live()):
+            keeper.adopt(held.credentials, due=True)
+        elif credentials := self._saved(name, fingerprint):
+            keeper.adopt(credentials, due=False)
+        return keeper
+
+    def _saved(self, name: str, fingerprint: str) -> Credentials | None:
+        if self._state is None:
+            return None
+        try:
+            credentials = saved.load(self._state, name, fingerprint)
+        except StateError as error:
+            log.warning("saved credentials are left alone", extra={"role": name, "error": error.message})
+            return None
+        return credentials if credentials and credentials.expiration > self._clock.now() else None
+
+    def _attempted(self, name: str, fingerprint: str, credentials: Credentials | None) -> None:
+        if credentials is not None and self._state is not None:
+            try:
+                saved.save(self._state, name, fingerprint, credentials)
+            except StateError as error:
+                log.warning("a restart will need AWS", extra={"role": name, "error": error.message})
+        self._on_attempt()
+
+
+async def _stop(role: Role) -> None:
+    if role.renewing is not None:
+        role.renewing.cancel()
+        await asyncio.gather(role.renewing, return_exceptions=True)
+    await role.keeper.close()

@@ -1,0 +1,71 @@
+"""Listening sockets: bound here or passed by systemd, and one clear line when that fails."""
+
+import errno
+import socket
+from collections.abc import Mapping
+
+from imds_proxy.config import SYSTEMD_PREFIX, split_listen
+from imds_proxy.errors import ListenError
+
+_BACKLOG = 1024
+_LOWEST_FREE_PORT = 1024
+
+
+def open_listener(listen: str, passed: Mapping[str, socket.socket]) -> socket.socket:
+    """A listening, non-blocking socket.
+
+    Args:
+        listen: `"ADDRESS:PORT"`, `"[IPV6]:PORT"` or `"systemd:NAME"`.
+        passed: Sockets from systemd by their FileDescriptorName.
+
+    Raises:
+        ListenError: With what to do about it.
+    """
+    if listen.startswith(SYSTEMD_PREFIX):
+        name = listen.removeprefix(SYSTEMD_PREFIX)
+        if name not in passed:
+            advice = f"give the .socket unit FileDescriptorName={name}, and start it before this service"
+            raise ListenError(f"listener {listen}: systemd passed no socket of that name", advice)
+        return passed[name].dup()
+    host, port = split_listen(listen)
+    try:
+        return _bind(host, port)
+    except OSError as error:
+        reason = "IPv6 is not available" if error.errno == errno.EAFNOSUPPORT else error.strerror
+        raise ListenError(f"listener {listen}: {reason}", _advice(error, host, port)) from None
+
+
+def listener_host(listen: str, passed: Mapping[str, socket.socket]) -> str:
+    """The address literal that a listener is reached by."""
+    if listen.startswith(SYSTEMD_PREFIX):
+        listening = passed.get(listen.removeprefix(SYSTEMD_PREFIX))
+        return str(listening.getsockname()[0]) if listening else "127.0.0.1"
+    return split_listen(listen)[0]
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # "[::]" and "0.0.0.0" are two listeners, so that each can be had without the other.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.setblocking(False)  # noqa: FBT003 - the socket API's own
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _advice(error: OSError, host: str, port: int) -> str:
+    match error.errno:
+        case errno.EADDRNOTAVAIL:
+            return f"put the address on this host first: ip address add {host}/{128 if ':' in host else 32} dev lo"
+        case errno.EADDRINUSE:
+            return f"see who has it: ss -ltnp 'sport = :{port}'"
+        case errno.EACCES if port < _LOWEST_FREE_PORT:
+            return f"a port under {_LOWEST_FREE_PORT} needs CAP_NET_BIND_SERVICE, or a socket passed by systemd"
+    return ""

@@ -1,0 +1,40 @@
+"""Config to source. Source modules are imported here and nowhere else, each when it is first needed."""
+
+import logging
+import os
+
+from imds_proxy.clock import Clock
+from imds_proxy.config import RoleConfig
+from imds_proxy.sources.assume_role import AssumeRole
+from imds_proxy.sources.aws_chain import AwsChain
+from imds_proxy.sources.interface import Source
+
+log = logging.getLogger(__name__)
+
+_PARTITION_REGIONS = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+
+
+class SourceFactory:
+    """Makes sources that share one AWS chain.
+
+    Args:
+        region: As configured; None to find it as the AWS SDKs do.
+        clock: Told what time AWS says it is.
+    """
+
+    def __init__(self, region: str | None, clock: Clock) -> None:
+        self._clock = clock
+        self._chain = AwsChain()
+        self.region = region or os.environ.get("AWS_REGION") or self._chain.region()
+        """The region that somebody named, None where nobody did."""
+
+    def make(self, name: str, settings: RoleConfig) -> Source:
+        """The source of one role."""
+        region = self.region or _fallback_region(name, settings.role_arn)
+        return AssumeRole(name, settings, self._chain, region, self._clock)
+
+
+def _fallback_region(name: str, role_arn: str) -> str:
+    region = _PARTITION_REGIONS.get(role_arn.split(":")[1], "us-east-1")
+    log.info("no region is set: using STS of the partition's first one", extra={"role": name, "region": region})
+    return region

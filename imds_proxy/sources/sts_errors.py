@@ -1,0 +1,164 @@
+"""What STS and botocore say when they refuse, as our four outcomes with what to do about each.
+
+AWS pages: "Common errors" of the STS API reference, "Troubleshoot IAM roles" of the IAM user guide.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+
+from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
+
+_THROTTLED = {
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+}
+_NOT_PERMITTED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+_BAD_BASE = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+_CLOCK_WORDS = ("Signature expired", "Signature not yet current", "RequestTimeTooSkewed", "RequestExpired")
+_SERVER_ERROR = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What was tried, for the message: never holds a secret."""
+
+    role: str
+    action: str
+    target: str
+    endpoint: str
+    identity: str
+    """Who called: an ARN where known, else which provider of the chain the key came from and its last four."""
+
+
+def translate(error: Exception, call: Call, *, trust: str = "", skew: float = 0.0) -> SourceError:
+    """The error of ours for one of botocore's.
+
+    Args:
+        error: What botocore raised.
+        call: What was tried.
+        trust: The statement that the role's trust policy needs, as JSON.
+        skew: Seconds this host is behind AWS.
+    """
+    if isinstance(error, boto.ClientError):
+        return _from_answer(error, call, trust, skew)
+    if isinstance(error, ResponseParserError):  # its text holds the answer, which may hold a secret
+        return Invalid(_message(call, "the answer is not what STS sends"), "check sts_endpoint and the proxy")
+    for kind, translated in _WITHOUT_ANSWER:
+        if isinstance(error, kind):
+            return translated(_message(call, _text(error)), _advice_without_answer(error, call))
+    return Invalid(_message(call, f"{type(error).__name__}: {_text(error)}"))
+
+
+def no_base_credentials(role: str, profile: str | None) -> Denied:
+    """The daemon's own chain has nothing to call STS with."""
+    where = f'profile "{profile}" has none' if profile else "none in environment, shared files, web identity or process"
+    return Denied(
+        f'role "{role}": no AWS credentials to call STS with: {where}',
+        "give the daemon a key that may only assume this role: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in its"
+        " environment, or a profile in the shared credentials file of the user it runs as",
+    )
+
+
+def _from_answer(error: Any, call: Call, trust: str, skew: float) -> SourceError:
+    details = error.response.get("Error", {})
+    code, text = str(details.get("Code", "")), str(details.get("Message", "")).strip()
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    message = _message(call, f"{code}: {text}" if text else code)
+    if code in _THROTTLED:
+        return Throttled(
+            message, "nothing: it is retried; if it lasts, fewer hosts or roles should renew from one account"
+        )
+    if any(word in code or word in text for word in _CLOCK_WORDS):
+        return Denied(message, _clock_advice(skew))
+    if code in _BAD_BASE:
+        return Denied(message, f"the base credentials ({call.identity}) are not valid at AWS: replace them")
+    if code in _NOT_PERMITTED:
+        return Denied(message, _permission_advice(call, trust))
+    if code == "RegionDisabledException":
+        return Invalid(
+            message, "STS is switched off for that region in the role's account: set another region or sts_regions"
+        )
+    if status >= _SERVER_ERROR:
+        return Unreachable(message, "nothing: it is retried; sts_regions may name a second region")
+    return Invalid(message, "correct this role's settings")
+
+
+def _permission_advice(call: Call, trust: str) -> str:
+    return (
+        f"1. does {call.target} exist? 2. may {call.identity} call {call.action} on it (its own policy)?"
+        f" 3. does the role's trust policy hold this statement? {trust}"
+    )
+
+
+def _clock_advice(skew: float) -> str:
+    minutes = round(abs(skew) / 60)
+    if not minutes:
+        return "compare this host's clock with AWS's"
+    return f"this host's clock is {minutes} min {'behind' if skew > 0 else 'ahead of'} AWS's: set it (chronyc makestep)"
+
+
+def trust_statement(identity: str, external_id: str | None, actions: list[str]) -> str:
+    """The trust policy statement that lets `identity` make the call, as JSON on one line."""
+    statement: dict[str, Any] = {"Effect": "Allow", "Principal": {"AWS": principal(identity)}, "Action": actions}
+    if external_id is not None:
+        statement["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
+    return json.dumps(statement)
+
+
+def principal(identity: str) -> str:
+    """The ARN a trust policy would name for a caller: a session is trusted by its role."""
+    if ":assumed-role/" not in identity:
+        return identity
+    partition, account = identity.split(":")[1], identity.split(":")[4]
+    return f"arn:{partition}:iam::{account}:role/{identity.split('/')[1]}"
+
+
+_WITHOUT_ANSWER: tuple[tuple[type[Exception], type[SourceError]], ...] = (
+    (boto.ProfileNotFound, Invalid),
+    (boto.ConfigParseError, Invalid),
+    (boto.PartialCredentialsError, Denied),
+    (boto.CredentialRetrievalError, Denied),
+    (boto.TokenRetrievalError, Denied),
+    (boto.UnauthorizedSSOTokenError, Denied),
+    (boto.InvalidConfigError, Invalid),
+    (boto.ParamValidationError, Invalid),
+    (boto.HTTPClientError, Unreachable),
+    (boto.ConnectionError, Unreachable),
+    (TimeoutError, Unreachable),
+    (OSError, Unreachable),
+)
+
+
+def _advice_without_answer(error: Exception, call: Call) -> str:
+    if isinstance(error, boto.ProxyConnectionError):
+        return "the proxy in HTTPS_PROXY does not answer or refuses: check it, and NO_PROXY"
+    if isinstance(error, boto.SSLError):
+        return "the endpoint's certificate is not trusted: set AWS_CA_BUNDLE to the CA your network uses"
+    if isinstance(error, boto.HTTPClientError | boto.ConnectionError | OSError):
+        return f"check DNS, route, firewall and HTTPS_PROXY towards {call.endpoint}; it is retried"
+    return "correct the daemon's AWS configuration"
+
+
+def _message(call: Call, what: str) -> str:
+    return f'role "{call.role}": {call.action} on {call.target} as {call.identity} at {call.endpoint}: {what}'
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split()) or (
+        "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+    )

@@ -1,0 +1,64 @@
+"""One line per event: text for a person at a terminal, JSON for everything else.
+
+Modules log a short constant message and put what varies in `extra`:
+`log.info("credentials renewed", extra={"role": "deploy"})`.
+"""
+
+import json
+import logging
+import sys
+from typing import TextIO
+
+from imds_proxy.credentials import timestamp
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure(level: str = "INFO", style: str = "auto", stream: TextIO | None = None) -> None:
+    """Send this project's events, and other libraries' warnings, to `stream` (standard error).
+
+    Args:
+        level: A logging level's name, for this project's own events.
+        style: "text", "json" or "auto" (text when `stream` is a terminal).
+        stream: Where lines go.
+    """
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    text = style == "text" or (style == "auto" and stream.isatty())
+    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    # At DEBUG botocore logs STS answers, secrets and all: libraries never get below WARNING, whatever is asked.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("imds_proxy").setLevel(level)
+
+
+class JsonFormatter(logging.Formatter):
+    """`{"time":…,"level":…,"event":…, …}`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One JSON object on one line."""
+        head = {"time": timestamp(record.created), "level": record.levelname.lower(), "event": record.getMessage()}
+        return json.dumps(head | _details(self, record), default=str, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """`12:00:00 INFO  event key=value …`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, whatever the values hold."""
+        details = " ".join(f"{key}={_quoted(value)}" for key, value in _details(self, record).items())
+        time = self.formatTime(record, "%H:%M:%S")
+        return f"{time} {record.levelname:<7} {record.getMessage()} {details}".rstrip().replace("\n", "\\n")
+
+
+def _details(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, object]:
+    details = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    if not record.name.startswith("imds_proxy"):
+        details["logger"] = record.name
+    if record.exc_info:
+        details["traceback"] = formatter.formatException(record.exc_info)
+    return details
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if not text or any(c.isspace() or c == '"' for c in text) else text

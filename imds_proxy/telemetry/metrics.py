@@ -1,0 +1,106 @@
+"""The Prometheus metrics. Names and labels are a contract (ARCHITECTURE.md)."""
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from imds_proxy import __version__
+from imds_proxy.clock import Clock
+from imds_proxy.credentials import Credentials
+from imds_proxy.telemetry.stats import Distribution, RenewalStats, RequestStats
+
+_OUTCOMES = ("success", "denied", "throttled", "unreachable", "invalid")
+_PREFIX = "imds_proxy_"
+
+Held = Callable[[], Mapping[str, Credentials | None]]
+"""The configured roles, each with the last credentials it obtained."""
+
+
+class Metrics:
+    """Every metric of one daemon, in a registry of its own."""
+
+    def __init__(self, requests: RequestStats, renewals: RenewalStats, held: Held, clock: Clock) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_RequestCollector(requests))
+        self._registry.register(_RoleCollector(renewals, held, clock))
+        ProcessCollector(registry=self._registry)
+
+    def exposition(self) -> bytes:
+        """The text format, version 0.0.4."""
+        return generate_latest(self._registry)
+
+
+class _RequestCollector(Collector):
+    """The data plane, and the build."""
+
+    def __init__(self, stats: RequestStats) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            f"{_PREFIX}requests", "Requests answered", labels=("protocol", "document", "status")
+        )
+        for (protocol, document, status), count in sorted(self._stats.answers.items()):
+            requests.add_metric((protocol, document, str(status) if status else "closed"), count)
+        yield requests
+        durations = HistogramMetricFamily(
+            f"{_PREFIX}request_duration_seconds", "Time to make an answer, socket excluded"
+        )
+        _add(durations, (), self._stats.durations)
+        yield durations
+        yield GaugeMetricFamily(f"{_PREFIX}connections", "Open data-plane connections", self._stats.connections)
+        build = GaugeMetricFamily(f"{_PREFIX}build_info", "Version of this daemon", labels=("version", "python"))
+        build.add_metric((__version__, platform.python_version()), 1)
+        yield build
+
+
+class _RoleCollector(Collector):
+    """Credentials and their renewal.
+
+    Every role shows every series from the start, at zero: a counter that appears with its first failure, or an
+    expiration that is missing, cannot raise an alert.
+    """
+
+    def __init__(self, stats: RenewalStats, held: Held, clock: Clock) -> None:
+        self._stats = stats
+        self._held = held
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        name = f"{_PREFIX}credential_expiration_timestamp_seconds"
+        expiration = GaugeMetricFamily(
+            name, "When the held credentials expire; 0: none were ever held", labels=("role",)
+        )
+        name = f"{_PREFIX}credential_renewed_timestamp_seconds"
+        renewed = GaugeMetricFamily(name, "When credentials were last obtained; 0: never", labels=("role",))
+        renewals = CounterMetricFamily(
+            f"{_PREFIX}renewals", "Attempts to obtain credentials", labels=("role", "outcome")
+        )
+        durations = HistogramMetricFamily(
+            f"{_PREFIX}renewal_duration_seconds", "Time to obtain credentials or to fail", labels=("role",)
+        )
+        for role, credentials in self._held().items():
+            expiration.add_metric((role,), credentials.expiration if credentials else 0)
+            renewed.add_metric((role,), credentials.obtained if credentials else 0)
+            for outcome in _OUTCOMES:
+                renewals.add_metric((role, outcome), self._stats.outcomes[role, outcome])
+            _add(durations, (role,), self._stats.durations[role])
+        yield from (expiration, renewed, renewals, durations)
+        reloads = CounterMetricFamily(f"{_PREFIX}config_reloads", "Reloads of the config file", labels=("outcome",))
+        for outcome in ("success", "failure"):
+            reloads.add_metric((outcome,), self._stats.reloads[outcome])
+        yield reloads
+        skew = "AWS's clock less this host's; positive: this host is behind"
+        yield GaugeMetricFamily(f"{_PREFIX}clock_skew_seconds", skew, self._clock.skew)
+
+
+def _add(family: HistogramMetricFamily, labels: tuple[str, ...], distribution: Distribution) -> None:
+    buckets, seen = [], 0
+    for bound, count in zip((*distribution.bounds, "+Inf"), distribution.counts, strict=True):
+        seen += count
+        buckets.append((str(bound), seen))
+    family.add_metric(labels, buckets, distribution.sum)

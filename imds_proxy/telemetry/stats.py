@@ -1,0 +1,53 @@
+"""What is counted, as plain numbers.
+
+They are touched on the way of a request, so nothing here waits for a lock and nothing needs an import:
+`metrics.py` makes Prometheus families of them when somebody asks.
+"""
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+
+REQUEST_BUCKETS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025)
+RENEWAL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Distribution:
+    """Counts of observations by upper bound, in seconds."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one observation."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum += seconds
+
+
+class RequestStats:
+    """What the data plane answered."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[tuple[str, str, int]] = Counter()
+        self.durations = Distribution(REQUEST_BUCKETS)
+        self.connections = 0
+
+    def record(self, protocol: str, document: str, status: int, seconds: float) -> None:
+        """Count one answer. Status 0 is a connection closed without one (PROTOCOL.md 16)."""
+        self.answers[protocol, document, status] += 1
+        self.durations.observe(seconds)
+
+
+class RenewalStats:
+    """How renewals went; outlives the keepers that a reload replaces."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.durations: defaultdict[str, Distribution] = defaultdict(lambda: Distribution(RENEWAL_BUCKETS))
+        self.reloads: Counter[str] = Counter()
+
+    def record(self, role: str, outcome: str, seconds: float) -> None:
+        """Count one attempt."""
+        self.outcomes[role, outcome] += 1
+        self.durations[role].observe(seconds)

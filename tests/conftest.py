@@ -1,0 +1,86 @@
+"""What every test can ask for."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from imds_proxy.demo.aws_double import AwsDouble
+from support.daemon import DaemonProcess
+
+CONFIG = """
+region = "eu-west-1"
+state_dir = "STATE"
+[metadata]
+listen = ["127.0.0.1:PORT"]
+[admin]
+listen = "127.0.0.1:ADMIN"
+[roles.deploy]
+role_arn = "{role_arn}"
+session_name = "test-host"
+sts_endpoint = "{sts}"
+"""
+
+
+class Account:
+    """An AWS double with a user `host` that may assume the role `Deploy`."""
+
+    def __init__(self, double: AwsDouble):
+        self.double = double
+        self.key_id, self.secret = double.add_user("host")
+        self.role_arn = double.add_role("Deploy", double.user_arn("host"))
+        self.environment = {"AWS_ACCESS_KEY_ID": self.key_id, "AWS_SECRET_ACCESS_KEY": self.secret}
+
+    def config(self, extra: str = "") -> str:
+        """A config with the role `deploy`; `extra` is appended, and so may add keys to that role's table."""
+        return CONFIG.format(role_arn=self.role_arn, sts=self.double.url) + extra
+
+
+@pytest.fixture(scope="session")
+def account():
+    """One AWS account for the whole run (moto's state is the process's); each test leaves it as it was."""
+    with AwsDouble() as double:
+        yield Account(double)
+
+
+@pytest.fixture
+def aws(account):
+    """The account, with nothing recorded and nothing in the way."""
+    account.double.interfere = lambda _: None
+    account.double.calls.clear()
+    yield account
+    account.double.interfere = lambda _: None
+
+
+@pytest.fixture
+def start_daemon(aws, tmp_path_factory):
+    """`start_daemon(extra_config, environment={}, config=None)`: a running, ready daemon; stopped after the test."""
+    running = []
+
+    def start(extra="", environment=None, *, config=None, ready=True, arguments=()):
+        folder = tmp_path_factory.mktemp("daemon")
+        config = aws.config(extra) if config is None else config
+        environment = aws.environment if environment is None else environment
+        daemon = DaemonProcess(folder, config, environment, arguments=arguments)
+        running.append(daemon.start())
+        return daemon.wait_ready() if ready else daemon
+
+    yield start
+    for daemon in running:
+        daemon.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_log_of_the_run(tmp_path_factory):
+    """Everything this process logs at DEBUG, for the secret scan."""
+    path = tmp_path_factory.getbasetemp() / "pytest.log"
+    handler = logging.FileHandler(path)
+    logging.getLogger("imds_proxy").setLevel(logging.DEBUG)
+    logging.getLogger("imds_proxy").addHandler(handler)
+    yield
+    logging.getLogger("imds_proxy").removeHandler(handler)
+    handler.close()
+
+
+def pytest_collection_modifyitems(items):
+    """The secret scan reads the logs of all other tests, so it is last."""
+    items.sort(key=lambda item: Path(item.fspath).name == "test_no_secret_in_any_log.py")

@@ -1,0 +1,129 @@
+"""The data plane in this process, on real sockets, with credentials that a test hands it."""
+
+import asyncio
+import time
+from collections import namedtuple
+from contextlib import asynccontextmanager
+
+from imds_proxy.clock import Clock
+from imds_proxy.config_file import parse
+from imds_proxy.credentials import Credentials, Secret
+from imds_proxy.metadata.dataplane import data_plane
+from imds_proxy.metadata.server import Server
+from imds_proxy.metadata.tokens import SessionTokens
+from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.telemetry.stats import RenewalStats, RequestStats
+
+ACCOUNT = "123456789012"
+KEY = b"k" * 32
+CONTAINER_TOKEN = "container-token-of-"
+
+Answer = namedtuple("Answer", "status headers body")
+
+
+def credentials(role: str = "deploy", life: float = 3600.0, now: float | None = None, key: str = "AAAA") -> Credentials:
+    now = time.time() if now is None else now
+    return Credentials(
+        access_key_id=f"ASIAEXAMPLEKEYID{key}",
+        secret_access_key=Secret("secret-access-key/of+the+test"),
+        session_token=Secret("session-token/of+the+test=="),
+        expiration=now + life,
+        obtained=now,
+        role_arn=f"arn:aws:iam::{ACCOUNT}:role/path/{role}",
+        session_arn=f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/host",
+    )
+
+
+def role_table(name: str = "deploy", **settings) -> dict:
+    return {name: {"role_arn": f"arn:aws:iam::{ACCOUNT}:role/path/{name}", **settings}}
+
+
+class Plane:
+    """Everything that a test of the data plane turns: keepers, clock, server."""
+
+    def __init__(self, clock: Clock, keepers: dict[str, Keeper], server: Server):
+        self.clock, self.keepers, self.server = clock, keepers, server
+        self.stats = server.stats
+
+    @property
+    def port(self) -> int:
+        return int(self.server.addresses[0].rpartition(":")[2])
+
+    @property
+    def host(self) -> str:
+        return self.server.addresses[0].rpartition(":")[0].strip("[]")
+
+    async def raw(self, data: bytes, *, eof: bool = True) -> bytes:
+        """Send bytes, and read until the server closes."""
+        reader, writer = await asyncio.open_connection(self.host, self.port)
+        try:
+            writer.write(data)
+            if eof:
+                writer.write_eof()
+            return await asyncio.wait_for(reader.read(), 5)
+        finally:
+            writer.close()
+
+    async def ask(self, target: str, method: str = "GET", headers: dict | None = None, *, body: bytes = b"") -> Answer:
+        """One request on a connection of its own, the target sent as it stands; `Answer(None, {}, b"")` for none."""
+        lines = {"Host": f"{self.host}:{self.port}", "Connection": "close", **(headers or {})}
+        if body:
+            lines["Content-Length"] = str(len(body))
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value is not None)
+        answers = parse_answers(await self.raw(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + body), [method])
+        return answers[0] if answers else Answer(None, {}, b"")
+
+    async def token(self, ttl: int | str = 300, **headers) -> str:
+        answer = await self.ask("/latest/api/token", "PUT", {"X-aws-ec2-metadata-token-ttl-seconds": ttl, **headers})
+        assert answer.status == 200, answer
+        return answer.body.decode()
+
+    async def get(self, target: str, method: str = "GET", headers: dict | None = None) -> Answer:
+        """A request with a fresh session token."""
+        return await self.ask(target, method, {"X-aws-ec2-metadata-token": await self.token(), **(headers or {})})
+
+    async def get_container(self, role: str = "deploy") -> Answer:
+        return await self.ask(f"/roles/{role}", headers={"Authorization": CONTAINER_TOKEN + role})
+
+
+def parse_answers(data: bytes, methods: list[str]) -> list[Answer]:
+    """Every HTTP answer in `data`, given the methods of the requests; fails on a byte that belongs to none."""
+    answers = []
+    for method in methods:
+        if not data:
+            break
+        head, separator, data = data.partition(b"\r\n\r\n")
+        assert separator, head
+        status_line, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        length = 0 if method == "HEAD" else int(headers["content-length"])
+        answers.append(Answer(int(status_line.split()[1]), headers, data[:length]))
+        data = data[length:]
+    assert not data, data
+    return answers
+
+
+@asynccontextmanager
+async def plane(*, held=("deploy",), roles=None, region="eu-west-1", clock=None, listen="127.0.0.1:0", **tables):
+    """A data plane with the given config tables; roles named in `held` have credentials for an hour."""
+    clock = clock or Clock()
+    metadata = {"listen": [listen], **tables.pop("metadata", {})}
+    config = parse({"region": region, "roles": roles or role_table(), "metadata": metadata, **tables}, "test")
+    keepers = {name: Keeper(name, clock=clock, stats=RenewalStats()) for name in config.roles}
+    for name in held:
+        keepers[name].adopt(credentials(name, now=clock.wall()), due=False)
+    built = data_plane(
+        config,
+        {name: keeper for name, keeper in keepers.items() if config.roles[name].serve},
+        clock=clock,
+        tokens=SessionTokens(KEY),
+        container_tokens={name: (CONTAINER_TOKEN + name).encode() for name in keepers},
+        region=config.region,
+        hosts=[listen.rpartition(":")[0].strip("[]")],
+    )
+    server = Server(built.answer, RequestStats(), clock)
+    await server.listen(config.metadata.listen, config.metadata.hop_limit, {})
+    try:
+        yield Plane(clock, keepers, server)
+    finally:
+        await server.close()

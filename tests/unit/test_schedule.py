@@ -1,0 +1,87 @@
+"""When to renew (renewal/schedule.py)."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from imds_proxy.renewal.schedule import (
+    DENIED_FIRST,
+    DENIED_LONGEST,
+    LONG_LIFE,
+    RETRY_FIRST,
+    RETRY_LONGEST,
+    SHORTEST_WAIT,
+    renewal_age,
+    wait_after_failure,
+    wait_after_success,
+)
+
+MINUTE = 60.0
+CLIENTS_EARLY_WINDOW = 60 * MINUTE  # PROTOCOL.md 18, lives of 90 minutes or more
+CLIENTS_WINDOW = 25 * MINUTE  # PROTOCOL.md 18, all others: botocore rewrites the expiry below this
+
+chance = st.floats(0, 1, exclude_max=True)
+life = st.floats(0, 366 * 24 * 3600)
+instant = st.floats(0, 4e9)
+
+
+@given(st.floats(LONG_LIFE, 36 * 3600), chance)
+def test_a_long_session_is_renewed_before_any_client_asks_for_more(life, chance):
+    """A client that asks 60 minutes before the end would get the old session, and not ask again for minutes."""
+    assert life - renewal_age(life, chance) >= CLIENTS_EARLY_WINDOW + 5 * MINUTE - 1e-6
+
+
+@given(st.floats(50 * MINUTE, LONG_LIFE, exclude_max=True), chance)
+def test_a_session_of_an_hour_never_gets_into_botocores_window(life, chance):
+    """Below 25 minutes botocore signs with keys it believes alive by its own arithmetic."""
+    assert life - renewal_age(life, chance) >= CLIENTS_WINDOW
+
+
+@given(life, chance, st.none() | st.floats(1, 1e6))
+def test_never_later_than_half_the_life_or_the_age_asked_for(life, chance, max_age):
+    age = renewal_age(life, chance, max_age)
+    assert 0 <= age <= life / 2
+    assert max_age is None or age <= max_age
+
+
+@given(st.floats(0, LONG_LIFE, exclude_max=True) | st.floats(97.5 * MINUTE, 1e7), chance)
+def test_never_earlier_than_a_third_of_the_life_unless_asked(life, chance):
+    """AWS throttles a fleet that renews more than it needs to."""
+    assert renewal_age(life, chance) >= life / 3 - 1e-6
+
+
+@given(st.floats(LONG_LIFE, 97.5 * MINUTE), chance)
+def test_where_a_third_of_the_life_is_in_the_clients_window_the_window_wins(life, chance):
+    assert renewal_age(life, chance) == life - 65 * MINUTE
+
+
+@given(life, chance, chance)
+def test_jitter_only_makes_it_earlier(life, low, high):
+    low, high = sorted((low, high))
+    assert renewal_age(life, high) <= renewal_age(life, low)
+
+
+def test_an_hour_has_thirty_minutes_left_and_two_hours_have_sixty_five():
+    assert renewal_age(60 * MINUTE, 0) == 30 * MINUTE
+    assert renewal_age(90 * MINUTE, 0) == 25 * MINUTE
+    assert renewal_age(120 * MINUTE, 0) == 55 * MINUTE
+    assert renewal_age(12 * 60 * MINUTE, 0) == 6 * 60 * MINUTE
+
+
+@given(instant, st.floats(-1e6, 1e8), st.floats(-1e8, 1e8), chance, st.none() | st.floats(1, 1e6))
+def test_after_success_it_never_spins_and_never_waits_past_the_renewal_age(obtained, life, drift, chance, max_age):
+    """Whatever the clock did meanwhile, forward or back."""
+    wait = wait_after_success(obtained, obtained + life, obtained + drift, chance, max_age)
+    assert wait >= SHORTEST_WAIT
+    assert wait <= max(renewal_age(max(life, 0), chance, max_age), SHORTEST_WAIT) + 1e-3
+
+
+@given(st.integers(1, 10**9), chance, st.booleans())
+def test_after_a_failure_it_never_spins_and_never_gives_up(failures, chance, denied):
+    first, longest = (DENIED_FIRST, DENIED_LONGEST) if denied else (RETRY_FIRST, RETRY_LONGEST)
+    assert first <= wait_after_failure(failures, chance, denied=denied) <= longest
+
+
+@given(st.integers(1, 1000), st.booleans())
+def test_backoff_spreads_over_its_width_and_grows(failures, denied):
+    low, high = (wait_after_failure(failures, c, denied=denied) for c in (0.0, 0.999))
+    assert high > low
+    assert wait_after_failure(failures + 1, 0.999, denied=denied) >= high
