@@ -62,7 +62,7 @@ class DaemonProcess:
         return wait(lambda: [e for e in self.events() if e["event"] == event][count - 1 : count], seconds, event)[0]
 
     def wait_ready(self) -> "DaemonProcess":
-        wait(self.ready, START_TIME, f"ready; log:\n{self.log.read_text()}")
+        wait(self.ready, START_TIME, lambda: f"ready; log:\n{self.log.read_text()}")
         return self
 
     def ready(self) -> bool:
@@ -105,7 +105,7 @@ class DaemonProcess:
 def clean_environment() -> dict[str, str]:
     """What a service would have: no AWS setting of whoever runs the tests, no proxy, a home without files."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "SSL_CERT_FILE") if name in os.environ}
-    return kept | {"HOME": "/nonexistent", "PYTHONWARNINGS": "error", "PYTHONDEVMODE": "0"}
+    return kept | {"HOME": "/nonexistent", "PYTHONWARNINGS": "error"}
 
 
 def request(url: str, method: str = "GET", headers: dict | None = None) -> tuple[int, dict[str, str], bytes]:
@@ -120,11 +120,11 @@ def request(url: str, method: str = "GET", headers: dict | None = None) -> tuple
         connection.close()
 
 
-def wait(condition, seconds: float, what: str):
+def wait(condition, seconds: float, what):
     """The first true value of `condition()`; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
             return value
         time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {what}")
+    raise AssertionError(f"not within {seconds} s: {what() if callable(what) else what}")
