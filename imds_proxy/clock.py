@@ -36,5 +36,5 @@ class Clock:
         """Return once `now()` has reached `when`, across a suspend; a wall clock set back does not make it longer."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + when - self.now()
-        while (left := min(when - self.now(), deadline - loop.time())) > 0:
+        while (left := min(when - self.now(), deadline - loop.time())) > 0:  # noqa: ASYNC110 - no event tells of the wall
             await asyncio.sleep(min(left, _LONGEST_NAP))

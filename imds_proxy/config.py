@@ -173,7 +173,7 @@ class Config(Table):
     region: Region | None = Field(
         None, description="for STS, and what clients are told; left out: as the AWS SDKs find it"
     )
-    state_dir: str | None = Field(None, description='last good credentials and the token key; "" keeps nothing on disk')
+    state_dir: str | None = Field(None, description='last good credentials and keys; "" keeps nothing on disk')
     metadata: MetadataConfig = MetadataConfig()
     admin: AdminConfig = AdminConfig()
     renewal: RenewalConfig = RenewalConfig()
@@ -190,7 +190,7 @@ class Config(Table):
 
 
 def cross_check(data: dict[str, Any]) -> list[tuple[str, str]]:
-    """Mistakes that span tables, as (key path, what is wrong), found in the raw data so that they show with all others."""
+    """Mistakes that span tables, as (key path, what is wrong); in the raw data, so that they show with all others."""
     roles = data.get("roles")
     tables = {name: role for name, role in roles.items() if isinstance(role, dict)} if isinstance(roles, dict) else {}
     served = {name: role for name, role in tables.items() if role.get("serve", True) is True}

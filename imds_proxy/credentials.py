@@ -81,7 +81,7 @@ class Credentials:
 
 
 def timestamp(seconds: float) -> str:
-    """Seconds since the epoch as `YYYY-MM-DDTHH:MM:SSZ`, rounded down; any other form breaks a client (PROTOCOL.md 15)."""
+    """Seconds since the epoch as `YYYY-MM-DDTHH:MM:SSZ`, rounded down (PROTOCOL.md 15)."""
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -24,7 +24,7 @@ class StateDir:
         """The content of a file, None when there is none; raises StateError when other users can get at it."""
         path = self.path / name
         try:
-            with open(path, "rb", opener=_no_follow) as file:  # noqa: PTH123 - Path.open has no opener
+            with open(path, "rb", opener=_no_follow) as file:
                 status = os.fstat(file.fileno())
                 if status.st_mode & 0o077 or status.st_uid != os.geteuid():
                     raise StateError(f"{path} is open to other users", f"chmod 600 {path}, and see who changed it")

@@ -2,7 +2,6 @@
 
 import json
 import socket
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -42,13 +41,10 @@ def application(daemon: Daemon) -> web.Application:
         return web.json_response(daemon.status(), dumps=_indented)
 
     app = web.Application()
-    routes: dict[str, Callable[[web.Request], Any]] = {
-        "/metrics": metrics,
-        "/healthz": healthz,
-        "/readyz": readyz,
-        "/status.json": status,
-    }
-    app.add_routes([web.get(path, handler) for path, handler in routes.items()])
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/status.json", status)
     app.on_response_prepare.append(_no_store)
     return app
 

@@ -10,11 +10,11 @@ def register(verbs: Any) -> None:
     verb = verbs.add_parser(
         "demo",
         help="show rotation live on an AWS double",
-        description="Start an AWS double and the daemon, and show unmodified boto3 and AWS CLI processes taking the role"
+        description="Start an AWS double and the daemon, and show unmodified boto3 and AWS CLI processes take the role"
         " up, and its successor after each rotation. Needs the extra `demo`.",
     )
     verb.add_argument("--once", action="store_true", help="show two rotations, then exit 0, or 1 if anything was wrong")
-    verb.add_argument("--clients", type=Path, metavar="VENV", help="a virtual environment with boto3 and the AWS CLI")
+    verb.add_argument("--clients", type=Path, metavar="DIR", help="holds the virtual environments boto3 and awscli")
     verb.set_defaults(run=run)
 
 

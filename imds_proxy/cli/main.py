@@ -5,12 +5,13 @@ import sys
 from collections.abc import Sequence
 
 from imds_proxy import __version__
-from imds_proxy.cli import check, completion, config, credential_process, demo, env, exec, serve, status
+from imds_proxy.cli import check, completion, config, credential_process, demo, env, serve, status
+from imds_proxy.cli import exec as exec_
 from imds_proxy.errors import ConfigError, ImdsProxyError
 
 FAILURE, USAGE = 1, 2
 _INTERRUPTED = 130
-_VERBS = (serve, check, status, exec, env, credential_process, config, completion, demo)
+_VERBS = (serve, check, status, exec_, env, credential_process, config, completion, demo)
 
 
 def parser() -> argparse.ArgumentParser:

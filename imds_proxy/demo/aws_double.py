@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from moto import settings
 from moto.core.authorization import ActionAuthenticatorMixin
@@ -62,7 +62,7 @@ class AwsDouble:
         self.url = f"{scheme}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="aws-double", daemon=True)
 
-    def __enter__(self) -> "AwsDouble":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -155,7 +155,7 @@ class _Replay:
         self._rest = body
 
     def read(self, size: int = -1) -> bytes:
-        size = len(self._rest) if size is None or size < 0 else size
+        size = len(self._rest) if size < 0 else size
         piece, self._rest = self._rest[:size], self._rest[size:]
         return piece
 

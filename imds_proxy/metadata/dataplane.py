@@ -35,7 +35,7 @@ class DataPlane:
         return self._imds.answer(request, path)
 
 
-def data_plane(  # noqa: PLR0913 - what the data plane depends on, each by name
+def data_plane(
     config: Config,
     served: Mapping[str, Keeper],
     *,

@@ -124,6 +124,10 @@ class HttpProtocol(asyncio.Protocol):
         self._feed(data)
         if self._fed > MAX_HEAD + MAX_BODY:
             self._refuse(413, "the request is too large")
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what was answered, then whatever follows from it."""
         if self._refusal is not None:
             self._send(self._refusal, 0.0, keep_alive=False)
         if self._out:
@@ -138,15 +142,18 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.abort()
 
     def _feed(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # Java's HttpClient and curl --http2 offer h2c with an ordinary request, which has been answered as one.
-            self._parser = httptools.HttpRequestParser(self)
-            if rest := data[upgrade.args[0] :]:
-                self._feed(rest)
-        except httptools.HttpParserError:
-            self._refuse(400, "not a request")
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                # Java's HttpClient and curl --http2 offer h2c with an ordinary request, which was answered as one.
+                data = data[upgrade.args[0] :]
+                self._parser = httptools.HttpRequestParser(self)
+            except httptools.HttpParserError:
+                self._refuse(400, "not a request")
+                return
+            else:
+                return
 
     def close(self) -> None:
         """Close once what was answered has been sent."""

@@ -96,7 +96,7 @@ class Server:
         deadline = time.monotonic() + _DRAIN_TIME
         for connection in [c for c in self._connections if not c.busy]:
             connection.close()
-        while self._connections and time.monotonic() < deadline:
+        while self._connections and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(0.01)
         for connection in list(self._connections):
             connection.close()

@@ -65,17 +65,18 @@ def load_or_make_key(state: StateDir | None) -> bytes:
     """
     if state is not None:
         try:
-            key = state.read(_KEY_FILE)
-            if key is None:
-                key = secrets.token_bytes(_KEY_BYTES)
-                state.write(_KEY_FILE, key)
-            if len(key) == _KEY_BYTES:
-                return key
-            raise StateError(
-                f"{state.path / _KEY_FILE} does not hold {_KEY_BYTES} bytes", "remove it to have a new one made"
-            )
+            return _kept_key(state)
         except StateError as error:
-            log.warning(
-                "session tokens will not outlive this process", extra={"error": error.message, "advice": error.advice}
-            )
+            extra = {"error": error.message, "advice": error.advice}
+            log.warning("session tokens will not outlive this process", extra=extra)
     return secrets.token_bytes(_KEY_BYTES)
+
+
+def _kept_key(state: StateDir) -> bytes:
+    key = state.read(_KEY_FILE)
+    if key is None:
+        key = secrets.token_bytes(_KEY_BYTES)
+        state.write(_KEY_FILE, key)
+    if len(key) != _KEY_BYTES:
+        raise StateError(f"{state.path / _KEY_FILE} does not hold {_KEY_BYTES} bytes", "remove it to have one made")
+    return key

@@ -149,7 +149,7 @@ class Keeper:
             ) from None
         if credentials.expiration <= self._clock.now():
             raise Invalid(
-                f'role "{self.role}": the source handed out credentials that expired at {timestamp(credentials.expiration)}',
+                f'role "{self.role}": the source handed out credentials dead since {timestamp(credentials.expiration)}',
                 "compare this host's clock with AWS's",
             )
         return credentials

@@ -11,7 +11,7 @@ from botocore.loaders import Loader
 _METADATA_PROVIDERS = ("iam-role", "container-role")
 
 
-class LeanLoader(Loader):
+class LeanLoader(Loader):  # type: ignore[misc]  # botocore publishes no types
     """botocore's data files, without the megabyte of every service's endpoints.
 
     Endpoints come from the rule set in each service's own model; of `endpoints.json` only the partitions are still
@@ -71,4 +71,4 @@ class AwsChain:
 
 
 def _index(resolver: Any, method: str) -> int:
-    return next(index for index, provider in enumerate(resolver.providers) if provider.METHOD == method)
+    return next(index for index, provider in enumerate(resolver.providers) if method == provider.METHOD)

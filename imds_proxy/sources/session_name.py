@@ -15,7 +15,7 @@ _MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
 
 def machine_id() -> str:
-    """systemd's id of this machine, 32 hexadecimal digits; raises Invalid where there is none."""
+    """The id systemd gave this machine, 32 hexadecimal digits; raises Invalid where there is none."""
     for path in _MACHINE_ID_FILES:
         try:
             if identity := path.read_text("ascii").strip():
@@ -35,7 +35,7 @@ FIELDS: dict[str, Callable[[], str]] = {
 
 
 def render(template: str) -> str:
-    """A template's name for this host, cleaned to what STS allows ([\\w+=,.@-], 2 to 64 characters).
+    """A template's name for this host, cleaned to what STS allows: 2 to 64 letters, digits and _+=,.@-.
 
     Raises:
         Invalid: For a field that does not exist.

@@ -1,0 +1,70 @@
+# Every way to run this project. `make help` lists them.
+
+PYTHON ?= python3
+CACHE  := .cache
+TEST   := $(CACHE)/venv/test
+DEMO   := $(CACHE)/venv/demo
+CLIENTS := $(CACHE)/clients
+LOCK   := $(TEST)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+PIP    := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help install demo test lint format bench lock clean
+
+help: ## List what there is to run
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: .venv/.ready ## Put the daemon into .venv (.venv/bin/imds-proxy), with nothing but what it needs
+
+demo: $(DEMO)/.ready $(CLIENTS)/boto3/.ready $(CLIENTS)/awscli/.ready ## Show rotation live on an AWS double; ONCE=1: two rotations, then exit 0 or 1
+	@$(DEMO)/bin/imds-proxy demo --clients $(CLIENTS) $(if $(ONCE),--once)
+
+test: $(TEST)/.ready $(CLIENTS)/boto3/.ready $(CLIENTS)/aiobotocore/.ready $(CLIENTS)/awscli/.ready ## Run every test
+	$(TEST)/bin/python -m pytest $(ARGS)
+
+lint: $(TEST)/.ready ## Run linters, formatter check, types and the direction of imports
+	$(TEST)/bin/ruff check .
+	$(TEST)/bin/ruff format --check .
+	$(TEST)/bin/mypy
+	$(TEST)/bin/lint-imports
+
+format: $(TEST)/.ready ## Format, and mend what the linter can mend
+	$(TEST)/bin/ruff check --fix .
+	$(TEST)/bin/ruff format .
+
+bench: $(TEST)/.ready ## Measure beside nginx and aiohttp; ARGS=--quick for a short run
+	$(TEST)/bin/python tests/bench/run.py $(ARGS)
+
+lock: $(TEST)/.ready ## Compile the lock files again, to the newest versions
+	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --extra demo -o requirements-demo.txt
+	$(LOCK) pyproject.toml --extra demo --group test --group lint -o requirements-test.txt
+	for client in boto3 aiobotocore awscli; do echo $$client | $(LOCK) - -o tests/clients/$$client.txt; done
+
+clean: ## Remove everything that was set up or built
+	rm -rf $(CACHE) .venv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# Each environment is made of a lock file with hashes, and made again when that changes.
+
+.venv/.ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python $(PIP) --require-hashes -r requirements.txt
+	$(@D)/bin/python $(PIP) --no-deps .
+	@touch $@
+	@echo "installed: .venv/bin/imds-proxy"
+
+$(DEMO)/.ready: requirements-demo.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python $(PIP) --require-hashes -r requirements-demo.txt
+	$(@D)/bin/python $(PIP) --no-deps --editable .
+	@touch $@
+
+$(TEST)/.ready: requirements-test.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python $(PIP) --require-hashes -r requirements-test.txt
+	$(@D)/bin/python $(PIP) --no-deps --editable .
+	@touch $@
+
+$(CLIENTS)/%/.ready: tests/clients/%.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python $(PIP) --require-hashes -r $<
+	@touch $@
