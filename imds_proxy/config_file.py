@@ -1,6 +1,7 @@
 """Reading the config file, and wording every mistake in it for the person who wrote it."""
 
 import difflib
+import json
 import tomllib
 from pathlib import Path
 from typing import Any, get_args
@@ -36,13 +37,20 @@ def parse(data: dict[str, Any], where: str) -> Config:
     mistakes = [f"{key}: {what}" for key, what in cross_check(data)]
     config = None
     try:
-        config = Config.model_validate(data)
+        # Through JSON, because strict there means TOML's own types: "yes" is no boolean, and an array is a tuple.
+        config = Config.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        mistakes = [*map(_mistake, error.errors(include_url=False, include_input=False)), *mistakes]
+        mistakes = [*map(_mistake, _causes(error.errors(include_url=False, include_input=False))), *mistakes]
     if config is None or mistakes:
         plural = "mistake" if len(mistakes) == 1 else "mistakes"
         raise ConfigError(f"{where}: {len(mistakes)} {plural}", tuple(mistakes))
     return config
+
+
+def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without what only follows from others: an array whose every item is wrong also counts as too short."""
+    deeper = {error["loc"][:-1] for error in errors}
+    return [error for error in errors if error["type"] != "too_short" or error["loc"] not in deeper]
 
 
 def _mistake(error: ErrorDetails) -> str:
@@ -56,18 +64,37 @@ def _mistake(error: ErrorDetails) -> str:
 
 
 def _expectation(error: ErrorDetails) -> str:
-    context = error.get("ctx", {})
-    if error["type"] == "string_pattern_mismatch":
-        return _PATTERNS.get(error["loc"][-1], f"does not have the form {context['pattern']}")
-    if error["type"] in {"greater_than_equal", "less_than_equal"} and error["loc"][-1] == "duration":
+    key = next((part for part in reversed(error["loc"]) if isinstance(part, str)), "")
+    if error["type"] == "string_pattern_mismatch" and key in _PATTERNS:
+        return _PATTERNS[key]
+    if error["type"] in {"greater_than_equal", "less_than_equal"} and key == "duration":
         return "expected from 15m to 12h"
-    return error["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should be", "expected", 1)
+    if error["type"] in _TYPES:
+        return _TYPES[error["type"]]
+    return (
+        error["msg"].removeprefix("Value error, ").replace("String should", "should").replace("Input should", "should")
+    )
 
+
+# What pydantic calls a type, as somebody who writes TOML would.
+_TYPES = {
+    "bool_type": "expected true or false",
+    "dict_type": "expected a table",
+    "int_type": "expected a whole number",
+    "model_type": "expected a table",
+    "string_type": 'expected text in quotes, as in "text"',
+    "too_short": "expected at least one",
+    "tuple_type": 'expected an array, as in ["one", "two"]',
+}
 
 # What a pattern means, for the keys where a regular expression would not tell the operator.
-_PATTERNS: dict[str | int, str] = {
+_PATTERNS = {
     "[key]": "a role name has 1 to 64 letters, digits or _+=,.@-",
     "role_arn": "expected arn:aws:iam::ACCOUNT:role/NAME, with the account's 12 digits",
+    "policy_arns": "expected the ARN of a managed policy, such as arn:aws:iam::aws:policy/ReadOnlyAccess",
+    "external_id": "expected letters, digits or _+=,.@:/\\\\-",
+    "source_identity": "expected letters, digits or _+=,.@-",
+    "sts_regions": 'expected regions such as "eu-west-1"',
     "region": 'expected a region such as "eu-west-1"',
     "availability_zone": 'expected the region and one letter, such as "eu-west-1a"',
     "instance_id": "expected i- or mi- and 8 to 17 hexadecimal digits",

@@ -1,0 +1,103 @@
+"""The state directory and what is saved in it (state.py, renewal/saved.py)."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from imds_proxy.renewal import saved
+from imds_proxy.state import StateError, default_state_dir, open_state_dir, replace_file
+from support.plane import credentials
+
+HELD = credentials()
+
+
+@pytest.fixture
+def state(tmp_path):
+    return open_state_dir(tmp_path / "state")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_it_is_made_for_this_user_alone(state):
+    state.write("a/b", b"x")
+    assert [mode(state.path), mode(state.path / "a"), mode(state.path / "a/b")] == [0o700, 0o700, 0o600]
+
+
+def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_beside_it(state, monkeypatch):
+    """A torn file is a deployment that fails."""
+    state.write("file", b"old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(StateError, match="No space left"):
+        state.write("file", b"new")
+    assert state.read("file") == b"old"
+    assert [path.name for path in state.path.iterdir()] == ["file"]
+
+
+def test_replacing_a_file_does_not_follow_a_link(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"safe")
+    link.symlink_to(target)
+    replace_file(link, b"new")
+    assert target.read_bytes() == b"safe"
+    assert not link.is_symlink()
+
+
+def test_a_link_is_not_read(state, tmp_path):
+    (tmp_path / "elsewhere").write_bytes(b"x")
+    (state.path / "file").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StateError, match="cannot be read"):
+        state.read("file")
+
+
+def test_a_directory_that_others_may_write_is_refused(tmp_path):
+    path = tmp_path / "open"
+    path.mkdir()
+    path.chmod(0o777)
+    with pytest.raises(StateError, match="writable by other users") as caught:
+        open_state_dir(path)
+    assert "chmod 700" in caught.value.advice
+
+
+def test_a_file_in_its_place_is_told(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StateError, match="cannot be used"):
+        open_state_dir(tmp_path / "file")
+
+
+def test_systemd_chooses_the_place_where_it_does(monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/private/x:/other")
+    assert default_state_dir() == Path("/var/lib/private/x")
+    monkeypatch.delenv("STATE_DIRECTORY")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_state_dir() == Path("/var/lib/imds-proxy")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/u/state")
+    assert default_state_dir() == Path("/home/u/state/imds-proxy")
+
+
+def test_saved_credentials_come_back_whole(state):
+    saved.save(state, "deploy", "shape", HELD)
+    assert saved.load(state, "deploy", "shape") == HELD
+    assert mode(state.path / "credentials/deploy.json") == 0o600
+
+
+def test_credentials_shaped_by_other_settings_do_not_come_back(state):
+    saved.save(state, "deploy", "shape", HELD)
+    assert saved.load(state, "deploy", "other") is None
+    assert saved.load(state, "other", "shape") is None
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"{", b"[]", b"null", b'{"fingerprint": "shape"}', b"\xff"])
+def test_rubbish_is_nothing(state, rubbish):
+    state.write("credentials/deploy.json", rubbish)
+    assert saved.load(state, "deploy", "shape") is None
+
+
+def test_half_a_document_is_nothing(state):
+    saved.save(state, "deploy", "shape", HELD)
+    path = state.path / "credentials/deploy.json"
+    path.write_bytes(path.read_bytes().replace(b"expiration", b"expires"))
+    assert saved.load(state, "deploy", "shape") is None
