@@ -92,7 +92,7 @@ _PATTERNS = {
     "[key]": "a role name has 1 to 64 letters, digits or _+=,.@-",
     "role_arn": "expected arn:aws:iam::ACCOUNT:role/NAME, with the account's 12 digits",
     "policy_arns": "expected the ARN of a managed policy, such as arn:aws:iam::aws:policy/ReadOnlyAccess",
-    "external_id": "expected letters, digits or _+=,.@:/\\\\-",
+    "external_id": "expected letters, digits or _+=,.@:/-",
     "source_identity": "expected letters, digits or _+=,.@-",
     "sts_regions": 'expected regions such as "eu-west-1"',
     "region": 'expected a region such as "eu-west-1"',

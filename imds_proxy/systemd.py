@@ -38,11 +38,11 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """Startup is over; `status` is shown by systemctl status."""
-        self._send("READY=1", f"STATUS={status}")
+        self._send("READY=1", _status(status))
 
     def status(self, status: str) -> None:
         """One line for systemctl status."""
-        self._send(f"STATUS={status}")
+        self._send(_status(status))
 
     def reloading(self) -> None:
         """A reload has begun; `ready` ends it."""
@@ -71,3 +71,8 @@ class Notifier:
                 channel.send("\n".join(lines).encode())
         except OSError as error:
             log.debug("systemd did not hear", extra={"error": error.strerror})
+
+
+def _status(text: str) -> str:
+    # A newline would begin another assignment.
+    return f"STATUS={' '.join(text.split())}"

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from imds_proxy.config import Config, parse_duration, split_listen
 from imds_proxy.config_file import load, parse
 from imds_proxy.errors import ConfigError
@@ -130,7 +131,7 @@ def test_what_is_no_duration(text):
 
 @pytest.mark.parametrize("text", ["1338", ":1338", "::1:1338", "127.0.0.1", "127.0.0.1:65536", "[127.0.0.1]:1", "h:1"])
 def test_what_is_no_listener(text):
-    with pytest.raises(ValueError, match="expected|brackets"):
+    with pytest.raises(ValueError, match=r"expected|brackets"):
         split_listen(text)
 
 

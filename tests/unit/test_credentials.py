@@ -7,6 +7,7 @@ import pickle
 import re
 
 import pytest
+
 from imds_proxy.credentials import Secret, container_document, documents, imds_document, info_document, timestamp
 from imds_proxy.telemetry.log import JsonFormatter
 from support.plane import credentials
@@ -73,5 +74,5 @@ def test_dates_have_the_one_form_that_every_client_reads():
 def test_blank_credentials_are_impossible(blank):
     """AWS's own helper once served blank ones with Code: Success."""
     fields = {name: getattr(HELD, name) for name in HELD.__slots__}
-    with pytest.raises(ValueError, match="blank|ARN"):
+    with pytest.raises(ValueError, match=r"blank|ARN"):
         type(HELD)(**fields | blank)

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from imds_proxy.renewal.schedule import (
     DENIED_FIRST,
     DENIED_LONGEST,

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from imds_proxy.renewal import saved
 from imds_proxy.state import StateError, default_state_dir, open_state_dir, replace_file
 from support.plane import credentials

@@ -4,6 +4,7 @@ import stat
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from imds_proxy.metadata.tokens import LONGEST_TTL, SessionTokens, load_or_make_key
 from imds_proxy.state import open_state_dir
 

@@ -1,0 +1,181 @@
+"""One role's keeper (renewal/keeper.py)."""
+
+import asyncio
+
+import pytest
+
+from imds_proxy.clock import Clock
+from imds_proxy.errors import Denied, Unreachable
+from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.telemetry.stats import RenewalStats
+from support.plane import credentials
+
+NOW = 1_800_000_000.0
+
+
+class Source:
+    """Gives or raises what it is told to, and counts."""
+
+    def __init__(self, *results):
+        self.results = list(results)
+        self.calls = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def fetch(self):
+        self.calls += 1
+        await self.gate.wait()
+        result = self.results.pop(0) if len(self.results) > 1 else self.results[0]
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+class Wall:
+    now = NOW
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def wall():
+    return Wall()
+
+
+@pytest.fixture
+def keeper(wall):
+    return Keeper("deploy", clock=Clock(wall), stats=RenewalStats(), chance=lambda: 0.0)
+
+
+def outcomes(keeper):
+    return {outcome: count for (_, outcome), count in keeper._stats.outcomes.items()}
+
+
+async def renew(keeper, source):
+    keeper._source = source
+    await keeper.renew()
+
+
+async def test_however_many_ask_the_source_is_asked_once(keeper):
+    """aws_signing_helper makes 50 calls for 50 requests."""
+    source = keeper._source = Source(credentials(now=NOW))
+    source.gate.clear()
+    asking = [asyncio.create_task(keeper.renew()) for _ in range(500)]
+    await asyncio.sleep(0)
+    source.gate.set()
+    await asyncio.gather(*asking)
+    assert source.calls == 1
+    await keeper.renew()
+    assert source.calls == 2
+
+
+async def test_a_failed_renewal_leaves_the_last_good_credentials(keeper, wall):
+    await renew(keeper, Source(credentials(now=NOW)))
+    await renew(keeper, Source(Unreachable("no route", "look")))
+    assert keeper.live().credentials.key_hint == "AAAA"
+    assert keeper.failure.outcome == "unreachable"
+    assert keeper.failure.advice == "look"
+    assert keeper.next_attempt == wall.now + 1
+    assert outcomes(keeper) == {"success": 1, "unreachable": 1}
+
+
+async def test_dead_credentials_are_never_live(keeper, wall):
+    await renew(keeper, Source(credentials(now=NOW, life=3600)))
+    wall.now = NOW + 3599.9
+    assert keeper.live()
+    wall.now = NOW + 3600
+    assert keeper.live() is None
+    assert keeper.last is not None
+
+
+async def test_a_host_that_is_behind_does_not_serve_what_is_dead_at_aws(keeper, wall):
+    await renew(keeper, Source(credentials(now=NOW, life=3600)))
+    keeper._clock.observe(NOW + 240)
+    wall.now = NOW + 3400
+    assert keeper.live() is None
+
+
+async def test_a_denial_is_retried_at_leisure_and_for_ever(keeper, wall):
+    source = Source(Denied("no"))
+    waits = []
+    for _ in range(20):
+        await renew(keeper, source)
+        waits.append(keeper.next_attempt - wall.now)
+    assert set(waits) == {30}
+    assert source.calls == 20
+
+
+async def test_success_forgets_the_failures(keeper, wall):
+    await renew(keeper, Source(Unreachable("no")))
+    await renew(keeper, Source(credentials(now=NOW)))
+    assert keeper.failure is None
+    assert keeper.next_attempt == wall.now + 1800
+
+
+async def test_credentials_that_are_dead_on_arrival_are_a_failure_not_a_success(keeper):
+    await renew(keeper, Source(credentials(now=NOW, life=-1)))
+    assert keeper.live() is None
+    assert "dead since" in keeper.failure.message
+    assert outcomes(keeper) == {"invalid": 1}
+
+
+async def test_an_exception_nobody_thought_of_does_not_end_renewal_nor_show_its_text(keeper, caplog):
+    """limes stops renewing for good after one; its text may hold an answer with a secret in it."""
+    await renew(keeper, Source(KeyError("SecretAccessKey=wJalrXUtnFEMI")))
+    assert keeper.failure.outcome == "invalid"
+    assert "KeyError at test_keeper.py" in keeper.failure.message
+    assert "wJalr" not in keeper.failure.message + caplog.text
+
+
+async def test_adopted_credentials_are_planned_from_their_age(keeper, wall):
+    keeper.adopt(credentials(now=NOW - 600), due=False)
+    assert keeper.next_attempt == NOW + 1200
+    assert keeper.holding.is_set()
+
+
+async def test_credentials_of_changed_settings_are_served_and_renewed_at_once(keeper):
+    keeper.adopt(credentials(now=NOW), due=True)
+    assert keeper.live()
+    assert keeper.next_attempt == NOW
+
+
+async def test_closing_gives_up_an_attempt_under_way(keeper):
+    source = Source(credentials(now=NOW))
+    source.gate.clear()
+    running = asyncio.create_task(keeper.run(source))
+    while not source.calls:
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await keeper.close()
+    assert keeper.live() is None
+
+
+async def test_a_jump_of_the_wall_clock_ends_the_wait(wall, monkeypatch):
+    """After a suspended host wakes, its credentials may be dead: seconds matter, not the rest of the half hour."""
+    monkeypatch.setattr("imds_proxy.clock._LONGEST_NAP", 0.01)
+    sleeping = asyncio.create_task(Clock(wall).sleep_until(NOW + 1800))
+    await asyncio.sleep(0.05)
+    assert not sleeping.done()
+    wall.now = NOW + 7200
+    await asyncio.wait_for(sleeping, 1)
+
+
+async def test_a_wall_clock_set_back_does_not_make_the_wait_longer(wall, monkeypatch):
+    monkeypatch.setattr("imds_proxy.clock._LONGEST_NAP", 0.01)
+    sleeping = asyncio.create_task(Clock(wall).sleep_until(NOW + 0.1))
+    await asyncio.sleep(0)
+    wall.now = NOW - 86400
+    await asyncio.wait_for(sleeping, 1)
+
+
+def test_skew_under_the_headers_resolution_is_none(wall):
+    clock = Clock(wall)
+    clock.observe(NOW + 1)
+    assert clock.skew == 0
+    clock.observe(NOW + 600)
+    assert clock.skew == 600
+    assert clock.now() == NOW + 600
+    clock.observe(NOW - 600)
+    assert clock.now() == NOW
