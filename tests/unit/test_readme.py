@@ -1,0 +1,43 @@
+"""The README says what is true."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from imds_proxy.cli.main import parser
+from imds_proxy.clock import Clock
+from imds_proxy.config import AssumeRoleConfig, Config
+from imds_proxy.config_file import parse
+from imds_proxy.telemetry.metrics import Metrics
+from imds_proxy.telemetry.stats import RenewalStats, RequestStats
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def example() -> str:
+    return re.search(r"```toml\n(.*?)```", README, re.DOTALL)[1]
+
+
+def test_the_config_example_is_valid():
+    parse(tomllib.loads(example()), "README.md")
+
+
+def test_the_config_example_names_every_key():
+    models = [Config, AssumeRoleConfig, *(field.annotation for field in Config.model_fields.values())]
+    keys = {key for model in models for key in getattr(model, "model_fields", {})}
+    assert {key for key in keys if not re.search(rf"\b{key}\b", example())} == {"source"}
+
+
+def test_the_metrics_table_has_every_metric():
+    exposed = Metrics(RequestStats(), RenewalStats(), dict, Clock())
+    names = re.findall(r"# TYPE imds_proxy_(\w+)", exposed.exposition().decode())
+    assert names
+    assert [name for name in names if f"| `{name}` |" not in README] == []
+
+
+def test_every_verb_it_shows_exists():
+    verbs = set(parser()._subparsers._group_actions[0].choices)
+    shown = set(re.findall(r"(?:`|bin/|\$\()imds-proxy ([a-z-]+)", README))
+    assert len(shown) > 4
+    assert shown <= verbs
