@@ -10,13 +10,13 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imds_proxy.admin.status import daemon_status, not_ready, role_status
+from imds_proxy.admin.status import Status
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
-from imds_proxy.credentials import timestamp
 from imds_proxy.errors import ImdsProxyError, ListenError
 from imds_proxy.metadata.container import load_or_make_tokens
 from imds_proxy.metadata.dataplane import DataPlane, data_plane
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from aiohttp.web import AppRunner
 
     from imds_proxy.sources.factory import SourceFactory
-    from imds_proxy.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -66,16 +65,17 @@ class Daemon:
         self._notifier = notifier or Notifier("")
         self._requests = RequestStats()
         self._renewals = RenewalStats()
-        self._started = self.clock.wall()
         self._roles = Roles(self.clock, self._renewals, self._tell_systemd)
         self._state: StateDir | None = None
         self._tokens: SessionTokens
-        self._server: Server
+        self._server = Server(self._requests, self.clock)
         self._sources: SourceFactory | None = None
-        self._metrics: Metrics | None = None
+        self._region = config.region
+        self._status = Status(self._roles, self._requests, lambda: self._server.addresses, self.clock)
         self._admin: tuple[str, AppRunner] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
 
     # The story
 
@@ -98,13 +98,10 @@ class Daemon:
         self._state = self._open_state()
         self._tokens = SessionTokens(load_or_make_key(self._state))
         await self._roles.update(self.config, self._state)
-        self._server = Server(self._data_plane().answer, self._requests, self.clock)
+        self._server.answer = self._data_plane().answer
         await self._listen()
         for module in _HEAVY_MODULES:  # in a thread, so that the loop keeps answering
             await asyncio.to_thread(importlib.import_module, module)
-        from imds_proxy.telemetry.metrics import Metrics  # noqa: PLC0415 - after the listeners are open
-
-        self._metrics = Metrics(self._requests, self._renewals, self._roles.held, self.clock)
         await self._open_admin()
         self._renew_roles()
 
@@ -113,17 +110,18 @@ class Daemon:
         if self._read_config is None:
             log.warning("nothing to reload: this daemon was started without a config file")
             return
-        self._notifier.reloading()
-        try:
-            config = self._read_config()
-        except ImdsProxyError as error:
-            log.error("the config was not reloaded; the old one stays", extra={"error": error.message})  # noqa: TRY400
-            self._renewals.reloads["failure"] += 1
-        else:
-            await self._apply(config)
-            self._renewals.reloads["success"] += 1
-            log.info("config reloaded", extra={"roles": len(config.roles)})
-        self._notifier.ready(self._summary())
+        async with self._reloading:
+            self._notifier.reloading()
+            try:
+                config = self._read_config()
+            except ImdsProxyError as error:
+                log.error("the config was not reloaded; the old one stays", extra={"error": error.message})  # noqa: TRY400
+                self._renewals.reloads["failure"] += 1
+            else:
+                await self._apply(config)
+                self._renewals.reloads["success"] += 1
+                log.info("config reloaded", extra={"roles": len(config.roles)})
+            self._notifier.ready(self._status.summary())
 
     async def stop(self) -> None:
         """Drain: no new connections, begun requests end, then everything is released."""
@@ -131,8 +129,7 @@ class Daemon:
         log.info("stopping", extra={"requests": self._requests.answers.total()})
         for task in self._background:
             task.cancel()
-        if hasattr(self, "_server"):
-            await self._server.close()
+        await self._server.close()
         await self._roles.close()
         if self._admin is not None:
             await self._admin[1].cleanup()
@@ -169,9 +166,10 @@ class Daemon:
         """Start the keepers, and serve with what is known by now (the region may come from the AWS profile)."""
         from imds_proxy.sources.factory import SourceFactory  # noqa: PLC0415 - after the listeners are open
 
-        self._sources = SourceFactory(self.config.region, self.clock)
+        self._sources = self._sources or SourceFactory(self.clock)
+        self._region = self._sources.region(self.config.region)
         self._server.answer = self._data_plane().answer
-        self._roles.start(self._sources.make)
+        self._roles.start(partial(self._sources.make, region=self._region))
 
     def _data_plane(self) -> DataPlane:
         """The data plane for the present config and roles."""
@@ -182,57 +180,26 @@ class Daemon:
             clock=self.clock,
             tokens=self._tokens,
             container_tokens=load_or_make_tokens(self._state, served),
-            region=self._sources.region if self._sources else self.config.region,
+            region=self._region,
             hosts=[listener_host(listen, self._passed) for listen in self.config.metadata.listen],
         )
 
     async def _open_admin(self) -> None:
         """Open the control plane, or move it; without it the data plane goes on."""
         from imds_proxy.admin import app  # noqa: PLC0415 - after the listeners are open
+        from imds_proxy.telemetry.metrics import Metrics  # noqa: PLC0415 - the same
 
         wanted, old = self.config.admin.listen, self._admin
         if old is not None and old[0] == wanted:
             return
+        metrics = Metrics(self._requests, self._renewals, self._roles.held, self.clock)
         try:
-            self._admin = wanted, await app.start(self, open_listener(wanted, self._passed))
+            self._admin = wanted, await app.start(self._status, metrics, open_listener(wanted, self._passed))
         except ListenError as error:
             log.error("no control plane", extra={"error": error.message, "advice": error.advice})  # noqa: TRY400
             return
         if old is not None:
             await old[1].cleanup()
-
-    # What the control plane asks
-
-    def metrics(self) -> bytes:
-        """The Prometheus text format."""
-        return self._metrics.exposition() if self._metrics else b""
-
-    def not_ready(self) -> dict[str, str]:
-        """Served roles without live credentials, and why."""
-        return not_ready(self._roles.served().values())
-
-    def status(self) -> dict[str, Any]:
-        """`/status.json`."""
-        default = self.config.default_role
-        roles = [
-            role_status(
-                role.keeper,
-                self.clock,
-                role_arn=role.settings.role_arn,
-                source=role.settings.source,
-                served=role.settings.serve,
-                default=name == default,
-            )
-            for name, role in self._roles.items()
-        ]
-        return daemon_status(
-            started=self._started,
-            clock=self.clock,
-            listeners=self._server.addresses,
-            requests=self._requests.answers.total(),
-            connections=self._requests.connections,
-            roles=roles,
-        )
 
     # What systemd is told
 
@@ -244,9 +211,9 @@ class Daemon:
                 async with asyncio.timeout(self.config.renewal.start_grace):
                     await self._roles[default].keeper.holding.wait()
             except TimeoutError:
-                log.warning("ready without credentials: the grace is over", extra={"missing": self.not_ready()})
-        self._notifier.ready(self._summary())
-        log.info("ready", extra={"status": self._summary()})
+                log.warning("ready without credentials: the grace is over", extra={"missing": self._status.not_ready()})
+        self._notifier.ready(self._status.summary())
+        log.info("ready", extra={"status": self._status.summary()})
 
     async def _feed_watchdog(self) -> None:
         interval = self._notifier.watchdog_interval()
@@ -255,16 +222,7 @@ class Daemon:
             await asyncio.sleep(interval)
 
     def _tell_systemd(self) -> None:
-        self._notifier.status(self._summary())
-
-    def _summary(self) -> str:
-        """One line for systemctl status."""
-        missing = self.not_ready()
-        if missing:
-            return "no credentials: " + "; ".join(missing.values())
-        live = (keeper.last for keeper in self._roles.served().values())
-        first = min((credentials.expiration for credentials in live if credentials), default=0.0)
-        return f"serving {len(self._roles.served())} role(s), the first expires at {timestamp(first)}"
+        self._notifier.status(self._status.summary())
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)

@@ -44,6 +44,8 @@ class Roles:
         self._on_attempt = on_attempt
         self._roles: dict[str, Role] = {}
         self._state: StateDir | None = None
+        self.default: str | None = None
+        """The role that the list shows."""
 
     def __getitem__(self, name: str) -> Role:
         return self._roles[name]
@@ -62,7 +64,7 @@ class Roles:
 
     async def update(self, config: Config, state: StateDir | None) -> None:
         """Take the roles of `config`: what is unchanged goes on untouched, and no live credentials are dropped."""
-        self._state = state
+        self._state, self.default = state, config.default_role
         before, self._roles = self._roles, {}
         for name, settings in config.roles.items():
             old = before.get(name)

@@ -1,68 +1,90 @@
-"""What `/status.json` and `/readyz` say, as values."""
+"""How the daemon is: for `/status.json`, `/readyz` and systemd. No secret, ever."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 from imds_proxy import __version__
 from imds_proxy.clock import Clock
 from imds_proxy.credentials import timestamp
-from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.renewal.keeper import Failure
+from imds_proxy.roles import Role, Roles
+from imds_proxy.telemetry.stats import RequestStats
 
 
-def role_status(
-    keeper: Keeper, clock: Clock, *, role_arn: str, source: str, served: bool, default: bool
-) -> dict[str, Any]:
-    """One role: what it holds, until when, and what is wrong, if anything.
+class Status:
+    """A view of the running daemon.
 
-    `state` is `ok`, `failing` (live credentials, last renewal failed), `expired`, or `pending` (never had any).
+    Args:
+        roles: What is kept.
+        requests: What was answered.
+        addresses: Of the open listeners.
+        clock: Wall time.
     """
-    held, failure = keeper.live(), keeper.failure
-    credentials = keeper.last
-    state = ("failing" if failure else "ok") if held else ("expired" if credentials else "pending")
-    return {
-        "role": keeper.role,
-        "state": state,
-        "source": source,
-        "role_arn": role_arn,
-        "served": served,
-        "default": default,
-        "session_arn": credentials.session_arn if credentials else None,
-        "key": f"…{credentials.key_hint}" if credentials else None,
-        "obtained": timestamp(credentials.obtained) if credentials else None,
-        "expires": timestamp(credentials.expiration) if credentials else None,
-        "seconds_left": max(0, int(credentials.expiration - clock.now())) if credentials else 0,
-        "next_attempt": timestamp(keeper.next_attempt),
-        "failure": {
-            "outcome": failure.outcome,
-            "message": failure.message,
-            "advice": failure.advice,
-            "at": timestamp(failure.at),
+
+    def __init__(self, roles: Roles, requests: RequestStats, addresses: Callable[[], list[str]], clock: Clock) -> None:
+        self._roles = roles
+        self._requests = requests
+        self._addresses = addresses
+        self._clock = clock
+        self._started = clock.wall()
+
+    def document(self) -> dict[str, Any]:
+        """The whole of `/status.json`."""
+        return {
+            "version": __version__,
+            "started": timestamp(self._started),
+            "time": timestamp(self._clock.wall()),
+            "clock_skew_seconds": round(self._clock.skew),
+            "listeners": self._addresses(),
+            "requests": self._requests.answers.total(),
+            "connections": self._requests.connections,
+            "roles": [self._role(name, role) for name, role in self._roles.items()],
         }
-        if failure
-        else None,
-    }
+
+    def not_ready(self) -> dict[str, str]:
+        """Why each served role without live credentials has none, by its name."""
+        return {
+            name: keeper.failure.message if keeper.failure else "the first credentials are being obtained"
+            for name, keeper in self._roles.served().items()
+            if keeper.live() is None
+        }
+
+    def summary(self) -> str:
+        """One line, for systemctl status."""
+        if missing := self.not_ready():
+            return "no credentials: " + "; ".join(missing.values())
+        held = [keeper.last for keeper in self._roles.served().values()]
+        first = min((credentials.expiration for credentials in held if credentials), default=0.0)
+        return f"serving {len(held)} role(s), the first expires at {timestamp(first)}"
+
+    def _role(self, name: str, role: Role) -> dict[str, Any]:
+        """One role: what it holds, until when, and what is wrong, if anything.
+
+        `state` is `ok`, `failing` (live credentials, last renewal failed), `expired`, or `pending` (never had any).
+        """
+        keeper, credentials = role.keeper, role.keeper.last
+        state = ("failing" if keeper.failure else "ok") if keeper.live() else ("expired" if credentials else "pending")
+        return {
+            "role": name,
+            "state": state,
+            "source": role.settings.source,
+            "role_arn": role.settings.role_arn,
+            "served": role.settings.serve,
+            "default": name == self._roles.default,
+            "session_arn": credentials.session_arn if credentials else None,
+            "key": f"…{credentials.key_hint}" if credentials else None,
+            "obtained": timestamp(credentials.obtained) if credentials else None,
+            "expires": timestamp(credentials.expiration) if credentials else None,
+            "seconds_left": max(0, int(credentials.expiration - self._clock.now())) if credentials else 0,
+            "next_attempt": timestamp(keeper.next_attempt),
+            "failure": _failure(keeper.failure) if keeper.failure else None,
+        }
 
 
-def not_ready(keepers: Iterable[Keeper]) -> dict[str, str]:
-    """Why each role without live credentials has none, by its name."""
+def _failure(failure: Failure) -> dict[str, str]:
     return {
-        keeper.role: keeper.failure.message if keeper.failure else "the first credentials are being obtained"
-        for keeper in keepers
-        if keeper.live() is None
-    }
-
-
-def daemon_status(
-    *, started: float, clock: Clock, listeners: list[str], requests: int, connections: int, roles: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """The whole of `/status.json`."""
-    return {
-        "version": __version__,
-        "started": timestamp(started),
-        "time": timestamp(clock.wall()),
-        "clock_skew_seconds": round(clock.skew),
-        "listeners": listeners,
-        "requests": requests,
-        "connections": connections,
-        "roles": roles,
+        "outcome": failure.outcome,
+        "message": failure.message,
+        "advice": failure.advice,
+        "at": timestamp(failure.at),
     }

@@ -33,12 +33,13 @@ async def _try_roles(config: Config) -> int:
     from imds_proxy.errors import SourceError
     from imds_proxy.sources.factory import SourceFactory
 
-    sources = SourceFactory(config.region, Clock())
+    sources = SourceFactory(Clock())
+    region = sources.region(config.region)
     width = max(map(len, config.roles))
     failed = 0
     for name, settings in config.roles.items():
         try:
-            credentials = await sources.make(name, settings).fetch()
+            credentials = await sources.make(name, settings, region).fetch()
         except SourceError as error:
             failed = 1
             print(f"{name:<{width}}  {error.outcome}: {error.message}")

@@ -160,6 +160,14 @@ class HttpProtocol(asyncio.Protocol):
         self._closing = True
         self._transport.close()
 
+    def expire(self) -> None:
+        """The deadline has passed: close, and if the client does not even take what is on its way, cut it off."""
+        if self._closing:
+            self._transport.abort()
+        else:
+            self.close()
+            self.deadline = time.monotonic() + LINGER_TIME
+
     # The parser
 
     def on_message_begin(self) -> None:

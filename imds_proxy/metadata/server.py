@@ -27,16 +27,16 @@ _DRAIN_TIME = 2.0
 
 
 class Server:
-    """Every listener of the data plane.
+    """Every listener of the data plane. Set `answer` before `listen`.
 
     Args:
-        answer: The data plane; a reload sets another one, which holds for the next request of every connection.
         stats: Counts what was answered.
         clock: Wall time, for the Date header.
     """
 
-    def __init__(self, answer: Callable[[Request], Response], stats: RequestStats, clock: Clock) -> None:
-        self.answer = answer
+    def __init__(self, stats: RequestStats, clock: Clock) -> None:
+        self.answer: Callable[[Request], Response]
+        """The data plane; a reload sets another one, which holds for the next request of every connection."""
         self.stats = stats
         self.draining = False
         self._clock = clock
@@ -128,7 +128,7 @@ class Server:
         """Close what is past its deadline: one timer for all, because one each would cost more than the requests."""
         now = time.monotonic()
         for connection in [c for c in self._connections if c.deadline < now]:
-            connection.close()
+            connection.expire()
         self._sweeping = bool(self._connections)
         if self._sweeping:
             asyncio.get_running_loop().call_later(_SWEEP_EVERY, self._sweep)

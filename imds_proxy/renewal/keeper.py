@@ -131,28 +131,29 @@ class Keeper:
         except SourceError as error:
             outcome = error.outcome
             self._failed(error)
+        except Exception as error:  # noqa: BLE001 - whatever a library raises, renewal goes on (PEERS.md)
+            outcome = Invalid.outcome
+            self._failed(self._unexpected(error))
         self._stats.record(self.role, outcome, time.perf_counter() - began)
         self.on_attempt(credentials)
 
     async def _fetch(self) -> Credentials:
         assert self._source is not None  # noqa: S101 - `run` set it
-        try:
-            credentials = await self._source.fetch()
-        except SourceError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a library raises, renewal goes on (PEERS.md)
-            # Its text may hold an answer, and that a secret: only its kind and its place are told.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise Invalid(
-                f'role "{self.role}": unexpected {type(error).__name__} at {Path(place.filename).name}:{place.lineno}',
-                "this is a defect of imds-proxy: please report this line",
-            ) from None
+        credentials = await self._source.fetch()
         if credentials.expiration <= self._clock.now():
             raise Invalid(
                 f'role "{self.role}": the source handed out credentials dead since {timestamp(credentials.expiration)}',
                 "compare this host's clock with AWS's",
             )
         return credentials
+
+    def _unexpected(self, error: Exception) -> Invalid:
+        # Its text may hold an answer, and that a secret: only its kind and its place are told.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return Invalid(
+            f'role "{self.role}": unexpected {type(error).__name__} at {Path(place.filename).name}:{place.lineno}',
+            "this is a defect of imds-proxy: please report this line",
+        )
 
     def _succeeded(self, credentials: Credentials) -> None:
         if self._failures:

@@ -6,6 +6,7 @@ Never the instance metadata or container providers: those would find this very d
 from typing import Any
 
 import aiobotocore.session
+from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader
 
 _METADATA_PROVIDERS = ("iam-role", "container-role")
@@ -66,7 +67,10 @@ class AwsChain:
 
     def region(self) -> str | None:
         """The region that the AWS environment or profile names, if any."""
-        region: str | None = self.session().get_config_variable("region")
+        try:
+            region: str | None = self.session().get_config_variable("region")
+        except BotoCoreError:  # a profile that is not there or does not parse: the first renewal says which
+            return None
         return region
 
 

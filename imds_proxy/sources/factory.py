@@ -18,19 +18,20 @@ class SourceFactory:
     """Makes sources that share one AWS chain.
 
     Args:
-        region: As configured; None to find it as the AWS SDKs do.
         clock: Told what time AWS says it is.
     """
 
-    def __init__(self, region: str | None, clock: Clock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._chain = AwsChain()
-        self.region = region or os.environ.get("AWS_REGION") or self._chain.region()
-        """The region that somebody named, None where nobody did."""
 
-    def make(self, name: str, settings: RoleConfig) -> Source:
+    def region(self, configured: str | None) -> str | None:
+        """The region that somebody named: the config, the environment or the AWS profile; None where nobody did."""
+        return configured or os.environ.get("AWS_REGION") or self._chain.region()
+
+    def make(self, name: str, settings: RoleConfig, region: str | None) -> Source:
         """The source of one role."""
-        region = self.region or _fallback_region(name, settings.role_arn)
+        region = region or _fallback_region(name, settings.role_arn)
         return AssumeRole(name, settings, self._chain, region, self._clock)
 
 

@@ -41,21 +41,43 @@ def role_table(name: str = "deploy", **settings) -> dict:
 class Plane:
     """Everything that a test of the data plane turns: keepers, clock, server."""
 
-    def __init__(self, clock: Clock, keepers: dict[str, Keeper], server: Server):
+    def __init__(
+        self,
+        clock: Clock,
+        keepers: dict[str, Keeper],
+        server: Server,
+        *,
+        address: str | None = None,
+        source: str | None = None,
+    ):
         self.clock, self.keepers, self.server = clock, keepers, server
         self.stats = server.stats
+        self._address, self._source = address, source
+
+    def through(self, address: str, *, source: str | None = None) -> "Plane":
+        """The same plane, asked at `address` (`HOST:PORT`) by a client whose own address is `source`."""
+        return Plane(self.clock, self.keepers, self.server, address=address, source=source)
+
+    @property
+    def address(self) -> str:
+        return self._address or self.server.addresses[0]
 
     @property
     def port(self) -> int:
-        return int(self.server.addresses[0].rpartition(":")[2])
+        return int(self.address.rpartition(":")[2])
 
     @property
     def host(self) -> str:
-        return self.server.addresses[0].rpartition(":")[0].strip("[]")
+        return self.address.rpartition(":")[0].strip("[]")
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A new connection."""
+        options = {"local_addr": (self._source, 0)} if self._source else {}
+        return await asyncio.open_connection(self.host, self.port, **options)
 
     async def raw(self, data: bytes, *, eof: bool = True) -> bytes:
         """Send bytes, and read until the server closes."""
-        reader, writer = await asyncio.open_connection(self.host, self.port)
+        reader, writer = await self.connect()
         try:
             writer.write(data)
             if eof:
@@ -66,7 +88,7 @@ class Plane:
 
     async def ask(self, target: str, method: str = "GET", headers: dict | None = None, *, body: bytes = b"") -> Answer:
         """One request on a connection of its own, the target sent as it stands; `Answer(None, {}, b"")` for none."""
-        lines = {"Host": f"{self.host}:{self.port}", "Connection": "close", **(headers or {})}
+        lines = {"Host": self.address, "Connection": "close", **(headers or {})}
         if body:
             lines["Content-Length"] = str(len(body))
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value is not None)
@@ -119,9 +141,10 @@ async def plane(*, held=("deploy",), roles=None, region="eu-west-1", clock=None,
         tokens=SessionTokens(KEY),
         container_tokens={name: (CONTAINER_TOKEN + name).encode() for name in keepers},
         region=config.region,
-        hosts=[listen.rpartition(":")[0].strip("[]")],
+        hosts=[address.rpartition(":")[0].strip("[]") for address in config.metadata.listen],
     )
-    server = Server(built.answer, RequestStats(), clock)
+    server = Server(RequestStats(), clock)
+    server.answer = built.answer
     await server.listen(config.metadata.listen, config.metadata.hop_limit, {})
     try:
         yield Plane(clock, keepers, server)
