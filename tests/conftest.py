@@ -53,14 +53,17 @@ def aws(account):
 
 @pytest.fixture
 def start_daemon(aws, tmp_path_factory):
-    """`start_daemon(extra_config, environment={}, config=None)`: a running, ready daemon; stopped after the test."""
+    """`start_daemon(extra_config, environment={}, config=None)`: a running, ready daemon; stopped after the test.
+
+    `process` goes to `DaemonProcess`: arguments, launcher, pass_fds.
+    """
     running = []
 
-    def start(extra="", environment=None, *, config=None, ready=True, arguments=()):
+    def start(extra="", environment=None, *, config=None, ready=True, **process):
         folder = tmp_path_factory.mktemp("daemon")
         config = aws.config(extra) if config is None else config
         environment = aws.environment if environment is None else environment
-        daemon = DaemonProcess(folder, config, environment, arguments=arguments)
+        daemon = DaemonProcess(folder, config, environment, **process)
         running.append(daemon.start())
         return daemon.wait_ready() if ready else daemon
 

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from imds_proxy.errors import ImdsProxyError
+
 
 def register(verbs: Any) -> None:
     """Add the verb."""
@@ -20,6 +22,9 @@ def register(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the demonstration."""
-    from imds_proxy.demo.show import show
-
+    try:
+        from imds_proxy.demo.show import show
+    except ModuleNotFoundError as error:
+        advice = "make demo sets it up; elsewhere: pip install 'imds-proxy[demo]'"
+        raise ImdsProxyError(f"the demonstration needs the extra `demo`: {error.name} is missing", advice) from None
     return show(once=options.once, clients=options.clients)

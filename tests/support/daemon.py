@@ -13,12 +13,16 @@ from pathlib import Path
 from imds_proxy.demo.aws_double import free_port
 
 START_TIME = 20.0
+ISSUED = "session-tokens.issued"
 
 
 class DaemonProcess:
-    """`imds-proxy serve --config …` at DEBUG, its log in a file that the whole run's secret scan reads."""
+    """`imds-proxy serve --config …` at DEBUG, its log in a file that the whole run's secret scan reads.
 
-    def __init__(self, folder: Path, config: str, environment: dict[str, str], *, arguments: tuple[str, ...] = ()):
+    `launcher` is a command that ends by becoming the one given after it; `pass_fds` are inherited.
+    """
+
+    def __init__(self, folder: Path, config: str, environment: dict[str, str], *, arguments=(), launcher=(), pass_fds=()):
         self.folder = folder
         self.port, self.admin_port = free_port(), free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}/"
@@ -27,7 +31,7 @@ class DaemonProcess:
         self.config = folder / "config.toml"
         self.log = folder / "daemon.log"
         self.environment = clean_environment() | environment
-        self.arguments = arguments
+        self.arguments, self.launcher, self.pass_fds = arguments, launcher, pass_fds
         self.write_config(config)
 
     def write_config(self, config: str) -> None:
@@ -39,8 +43,11 @@ class DaemonProcess:
 
     def start(self) -> "DaemonProcess":
         command = [sys.executable, "-m", "imds_proxy", "serve", "--config", self.config, "--log-level", "DEBUG"]
+        command = [*self.launcher, *command, *self.arguments]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*command, *self.arguments], env=self.environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, env=self.environment, stdout=log, stderr=log, pass_fds=self.pass_fds
+            )
         return self
 
     def __enter__(self) -> "DaemonProcess":
@@ -78,6 +85,18 @@ class DaemonProcess:
     def role(self, name: str) -> dict:
         return next(role for role in self.status()["roles"] if role["role"] == name)
 
+    def failure(self, role: str = "deploy") -> dict:
+        """Why the role's last renewal failed; waits for a failure."""
+
+        def failed():
+            try:
+                return self.role(role)["failure"]
+            except OSError:  # the control plane opens a moment after the start
+                assert self.process.poll() is None, f"the daemon ended: {self.log.read_text()}"
+                return None
+
+        return wait(failed, START_TIME, "a failure")
+
     def metrics(self) -> str:
         return request(f"{self.admin}/metrics")[2].decode()
 
@@ -87,7 +106,10 @@ class DaemonProcess:
 
     def token(self) -> str:
         headers = {"X-aws-ec2-metadata-token-ttl-seconds": "300"}
-        return request(self.endpoint + "latest/api/token", "PUT", headers)[2].decode()
+        token = request(self.endpoint + "latest/api/token", "PUT", headers)[2].decode()
+        with (self.folder / ISSUED).open("a") as issued:
+            issued.write(token + "\n")
+        return token
 
     def get(self, path: str) -> tuple[int, dict[str, str], bytes]:
         return request(self.endpoint + path, "GET", {"X-aws-ec2-metadata-token": self.token()})
@@ -96,10 +118,13 @@ class DaemonProcess:
         return json.loads(self.get(f"latest/meta-data/iam/security-credentials/{role}")[2])
 
     def cli(self, *arguments: str, **options) -> subprocess.CompletedProcess:
-        """Another verb of the command line, with this daemon's config."""
+        """Another verb of the command line, with this daemon's config; what it prints to people is scanned too."""
         command = [sys.executable, "-m", "imds_proxy", arguments[0], "--config", str(self.config), *arguments[1:]]
         environment = options.pop("env", self.environment)
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, **options)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, **options)
+        with (self.folder / "cli.log").open("a") as log:
+            log.write(done.stderr if arguments[0] in {"credential-process", "exec"} else done.stdout + done.stderr)
+        return done
 
 
 def clean_environment() -> dict[str, str]:
