@@ -27,6 +27,7 @@ class Role:
     fingerprint: str
     keeper: Keeper
     renewing: asyncio.Task[None] | None = None
+    retry: asyncio.Task[None] | None = None
 
 
 class Roles:
@@ -70,7 +71,7 @@ class Roles:
             old = before.get(name)
             fingerprint = f"{settings.fingerprint(config.region)}/{config.renewal.max_age}"
             if old is not None and old.fingerprint == fingerprint:
-                self._roles[name] = Role(settings, fingerprint, old.keeper, old.renewing)
+                self._roles[name] = Role(settings, fingerprint, old.keeper, old.renewing, old.retry)
                 continue
             self._roles[name] = Role(
                 settings, fingerprint, self._keeper(name, config.renewal.max_age, fingerprint, old)
@@ -81,11 +82,13 @@ class Roles:
                 await _stop(role)
 
     def start(self, make_source: MakeSource) -> None:
-        """Begin to renew every role that is not being renewed yet."""
+        """Begin to renew every role that is not being renewed yet; try those that failed again at once."""
         for name, role in self._roles.items():
             if role.renewing is None:
                 source = make_source(name, role.settings)
                 role.renewing = asyncio.create_task(role.keeper.run(source), name=f"keep {name}")
+            elif role.keeper.failure is not None:  # a reload often is somebody's way to say that it is mended
+                role.retry = asyncio.create_task(role.keeper.renew(), name=f"retry {name}")
 
     async def close(self) -> None:
         """Stop renewing."""

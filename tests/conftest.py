@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import pytest
+
 from imds_proxy.demo.aws_double import AwsDouble
 from support.daemon import DaemonProcess
 

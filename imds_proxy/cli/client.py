@@ -82,9 +82,11 @@ def no_access(target: Target, role: str | None) -> ImdsProxyError:
 
 def container_token(target: Target, role: str) -> str | None:
     """The content of a role's token file, None when there is none or it is not for this user."""
+    if "/" in role:  # a role's name, never a path
+        return None
     try:
         return (target.state_dir / TOKEN_FOLDER / role).read_text("ascii").strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
 
 

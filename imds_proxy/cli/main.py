@@ -1,6 +1,7 @@
 """`imds-proxy VERB …`. Exit codes: 0, 1 failure, 2 usage or config."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
     except ConfigError as error:
         return _fail(error, USAGE)
     except ImdsProxyError as error:
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:  # as in `imds-proxy status | head -1`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
         return FAILURE
     return code
 

@@ -3,10 +3,12 @@
 import hmac
 import json
 import logging
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 
 from imds_proxy.metadata.message import JSON, Request, Response
+from imds_proxy.metadata.routes import CREDENTIALS
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.state import StateDir, StateError
 
@@ -14,13 +16,13 @@ log = logging.getLogger(__name__)
 
 TOKEN_FOLDER = "tokens"  # noqa: S105 - a folder's name
 _TOKEN_BYTES = 32
-_SHORTEST_TOKEN = 16
+_USABLE_TOKEN = re.compile(rb"[!-~]{16,}")  # what a header can carry, and nobody guesses
 # What a wrong name is compared with, so that it takes the time a wrong token takes.
 _NOBODYS_TOKEN = secrets.token_bytes(_TOKEN_BYTES)
 
 
 class ContainerCredentials:
-    """Answers `/roles/NAME` and `/v1/…`.
+    """Answers `/roles/NAME`.
 
     Args:
         keepers: The served roles.
@@ -31,11 +33,10 @@ class ContainerCredentials:
         self._keepers = keepers
         self._tokens = tokens
 
-    def answer(self, request: Request, path: list[str]) -> Response:
-        """The answer for a path; without the right token the same 401 whether the role exists or not."""
+    def answer(self, request: Request, name: str) -> Response:
+        """The answer for a role; without the right token the same 401 whether it exists or not."""
         if request.method not in {"GET", "HEAD"}:
             return _error(405, "MethodNotAllowed", "only GET and HEAD", "Allow: GET, HEAD\r\n")
-        name = path[1] if len(path) == 2 and path[0] == "roles" else ""  # noqa: PLR2004 - /roles/NAME
         sent = request.headers.get("authorization", "").encode("latin-1")
         right = hmac.compare_digest(sent.strip(), self._tokens.get(name, _NOBODYS_TOKEN))
         if not right:
@@ -43,13 +44,13 @@ class ContainerCredentials:
         held = self._keepers[name].live()
         if held is None:
             return _error(503, "CredentialsUnavailable", "no credentials at this time; they are being obtained")
-        return Response(200, held.documents.container, JSON, "", "container", "credentials")
+        return Response(200, held.documents.container, JSON, "", "container", CREDENTIALS)
 
 
 def _error(status: int, code: str, message: str, headers: str = "") -> Response:
     # Both spellings: Go reads one, JavaScript the other (PROTOCOL.md 26).
     body = json.dumps({"code": code, "message": message, "Code": code, "Message": message}).encode()
-    return Response(status, body, JSON, headers, "container", "credentials")
+    return Response(status, body, JSON, headers, "container", CREDENTIALS)
 
 
 def load_or_make_tokens(state: StateDir | None, roles: Iterable[str]) -> dict[str, bytes]:
@@ -76,6 +77,6 @@ def _load_or_make_token(state: StateDir, name: str) -> bytes:
         token = secrets.token_urlsafe(_TOKEN_BYTES).encode()
         state.write(name, token)
     token = token.strip()
-    if len(token) < _SHORTEST_TOKEN:
+    if not _USABLE_TOKEN.fullmatch(token):
         raise StateError(f"{state.path / name} holds no token", "remove it to have a new one made")
     return token

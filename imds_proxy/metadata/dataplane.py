@@ -1,7 +1,7 @@
 """The whole data plane as one plain function: `answer(request) -> response`."""
 
 from collections.abc import Iterable, Mapping
-from urllib.parse import unquote
+from functools import lru_cache
 
 from imds_proxy.callers import Grants
 from imds_proxy.clock import Clock
@@ -11,10 +11,12 @@ from imds_proxy.metadata.guard import Guard
 from imds_proxy.metadata.imds import InstanceMetadata
 from imds_proxy.metadata.instance import instance_documents
 from imds_proxy.metadata.message import Request, Response
+from imds_proxy.metadata.routes import CONTAINER, route
 from imds_proxy.metadata.tokens import SessionTokens
 from imds_proxy.renewal.keeper import Keeper
 
-_CONTAINER_PATHS = ("roles", "v1")
+# Clients ask for the same few paths for ever; each is at most as long as a request target may be.
+_ROUTES_KEPT = 256
 
 
 class DataPlane:
@@ -24,15 +26,16 @@ class DataPlane:
         self._guard = guard
         self._imds = imds
         self._container = container
+        self._route = lru_cache(_ROUTES_KEPT)(route)
 
     def answer(self, request: Request) -> Response:
         """The answer to `request`, from memory and at once."""
         if refusal := self._guard.refusal(request.headers):
             return Response(403, refusal.encode(), document="refused")
-        path = segments(request.target)
-        if path and path[0] in _CONTAINER_PATHS:
-            return self._container.answer(request, path)
-        return self._imds.answer(request, path)
+        found = self._route(request.target)
+        if found.document == CONTAINER:
+            return self._container.answer(request, found.name)
+        return self._imds.answer(request, found)
 
 
 def data_plane(
@@ -67,12 +70,3 @@ def data_plane(
     )
     container = ContainerCredentials(served, container_tokens)
     return DataPlane(Guard(hosts, config.metadata.allowed_hosts), imds, container)
-
-
-def segments(target: str) -> list[str]:
-    """A request target's path as decoded segments; repeated and final slashes do not count (PROTOCOL.md 2, 4, 5)."""
-    path = target.partition("?")[0]
-    if path.startswith("http://"):  # absolute form, as through a proxy
-        path = path[7:].partition("/")[2]
-    parts = [part for part in path.split("/") if part]
-    return [unquote(part) for part in parts] if "%" in path else parts

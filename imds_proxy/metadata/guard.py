@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 # A literal or localhost cannot be re-bound by somebody's DNS. The link-local ones are what clients ask for where the
 # packets reach another listener by address translation.
@@ -15,6 +16,7 @@ _ALWAYS = (
     "169.254.170.23",
     "fd00:ec2::23",
 )
+_HOSTS_KEPT = 64
 _BROWSER_HEADERS = ("origin", "sec-fetch-site", "sec-fetch-mode")
 
 
@@ -29,6 +31,7 @@ class Guard:
     def __init__(self, listeners: Iterable[str], allowed_hosts: Iterable[str]) -> None:
         literals = tuple(listeners)
         self._any_literal = any(ipaddress.ip_address(literal).is_unspecified for literal in literals)
+        self._is_ours = lru_cache(_HOSTS_KEPT)(self._admits)
         self._allowed = frozenset(name.lower() for name in (*_ALWAYS, *literals, *allowed_hosts))
 
     def refusal(self, headers: Mapping[str, str]) -> str | None:
@@ -41,7 +44,7 @@ class Guard:
             return None
         return "this Host is not served: see allowed_hosts"
 
-    def _is_ours(self, host: str) -> bool:
+    def _admits(self, host: str) -> bool:
         name = host_name(host)
         if name in self._allowed:
             return True

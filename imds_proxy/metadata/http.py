@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 MAX_TARGET = 2048
 MAX_HEAD = 16 * 1024
 MAX_BODY = 64 * 1024
-MAX_UNREAD = 1024 * 1024
+MAX_PIPELINED = 32
+"""Requests answered of one read; the last closes, so that one client cannot take the loop from the others."""
+MAX_UNREAD = 128 * 1024
 """Bytes of answers that a client may leave unread before it is cut off."""
 
 REQUEST_TIME = 10.0
@@ -78,6 +80,7 @@ class HttpProtocol(asyncio.Protocol):
         self._out: list[bytes] = []
         self._refusal: Response | None = None
         self._closing = False
+        self._pipelined = 0
         self.busy = False
         """Whether a request has begun and is not yet answered."""
         self.deadline = 0.0
@@ -121,6 +124,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._closing:
             return
         self._fed += len(data)
+        self._pipelined = 0
         self._feed(data)
         if self._fed > MAX_HEAD + MAX_BODY:
             self._refuse(413, "the request is too large")
@@ -217,7 +221,9 @@ class HttpProtocol(asyncio.Protocol):
         except Exception:
             log.exception("a request could not be answered")
             response = Response(500, b"internal error")
-        keep_alive = self._parser.should_keep_alive() and not self._endpoint.draining
+        self._pipelined += 1
+        more = self._pipelined < MAX_PIPELINED and not self._endpoint.draining
+        keep_alive = more and self._parser.should_keep_alive()
         self._send(response, time.perf_counter() - began, keep_alive=keep_alive)
         self.busy = False
         self.deadline = time.monotonic() + IDLE_TIME

@@ -21,6 +21,9 @@ _EXPIRY_BYTES = 5
 _MAC_BYTES = 18
 _HEAD_BYTES = len(_VERSION) + _EXPIRY_BYTES
 _TOKEN_CHARACTERS = (_HEAD_BYTES + _MAC_BYTES) * 4 // 3
+_VERIFIED_KEPT = 1024
+"""Tokens whose MAC is not computed again; forgetting one costs 10 µs and nothing else."""
+
 _KEY_BYTES = 32
 _KEY_FILE = "token.key"
 
@@ -30,6 +33,7 @@ class SessionTokens:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self._verified: dict[tuple[str, bytes], int] = {}
 
     def __repr__(self) -> str:
         return "SessionTokens(***)"
@@ -41,6 +45,12 @@ class SessionTokens:
 
     def seconds_left(self, token: str, principal: bytes, now: float) -> int:
         """How long a token still holds; 0 for one that is expired, forged, or another caller's."""
+        expiry = self._verified.get((token, principal)) or self._verify(token, principal)
+        # A clock that was set back cannot make a token last longer than any can.
+        return max(0, min(expiry - int(now), LONGEST_TTL))
+
+    def _verify(self, token: str, principal: bytes) -> int:
+        """When a token expires, in seconds since the epoch; 0 for one that is none of ours."""
         if len(token) != _TOKEN_CHARACTERS:
             return 0
         try:
@@ -50,8 +60,10 @@ class SessionTokens:
         head, mac = raw[:_HEAD_BYTES], raw[_HEAD_BYTES:]
         if not hmac.compare_digest(mac, self._mac(head, principal)) or head[:1] != _VERSION:
             return 0
-        # A clock that was set back cannot make a token last longer than any can.
-        return max(0, min(int.from_bytes(head[1:]) - int(now), LONGEST_TTL))
+        if len(self._verified) >= _VERIFIED_KEPT:
+            self._verified.clear()
+        expiry = self._verified[token, principal] = int.from_bytes(head[1:])
+        return expiry
 
     def _mac(self, head: bytes, principal: bytes) -> bytes:
         return hmac.digest(self._key, head + principal, "sha256")[:_MAC_BYTES]

@@ -101,8 +101,10 @@ class Keeper:
         """Renew from `source` for ever; ends only by being cancelled."""
         self._source = source
         while True:
-            await self._clock.sleep_until(self.next_attempt)
-            await self.renew()
+            due = self.next_attempt
+            await self._clock.sleep_until(due)
+            if self.next_attempt == due:  # nobody renewed meanwhile
+                await self.renew()
 
     async def renew(self) -> None:
         """Obtain new credentials now. However many ask, the source is asked once, and nothing is raised."""

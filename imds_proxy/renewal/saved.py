@@ -32,7 +32,19 @@ def load(state: StateDir, role: str, fingerprint: str) -> Credentials | None:
         if document["fingerprint"] != fingerprint:
             return None
         fields = document["credentials"]
+        if not _well_formed(dict(fields)):
+            return None
         secrets = {name: Secret(fields[name]) for name in ("secret_access_key", "session_token")}
         return Credentials(**fields | secrets)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+_LATEST = 2.0**32  # beyond any session, and far within what a date can hold
+
+
+def _well_formed(fields: dict[str, object]) -> bool:
+    """Whether every field has its type, and times are such: no rubbish may stop the daemon at every start."""
+    times = [fields.pop("expiration"), fields.pop("obtained")]
+    numbers = all(type(time) in {int, float} and 0 <= time < _LATEST for time in times)  # type: ignore[operator]
+    return numbers and all(isinstance(value, str) for value in fields.values())

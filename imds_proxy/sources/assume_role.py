@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from imds_proxy.clock import Clock
 from imds_proxy.config import AssumeRoleConfig
@@ -77,8 +78,8 @@ class AssumeRole:
                 async with self._client(session, region) as sts:
                     call = replace(call, endpoint=sts.meta.endpoint_url)
                     return await self._assume(sts, call)
-        except (BotoCoreError, OSError, TimeoutError) as error:
-            raise sts_errors.translate(error, call) from error
+        except (BotoCoreError, ResponseParserError, OSError, TimeoutError) as error:
+            raise sts_errors.translate(error, call) from None  # its text may hold an answer, and that a secret
 
     async def _assume(self, sts: Any, call: Call) -> Credentials:
         try:
@@ -148,5 +149,5 @@ async def _who_am_i(sts: Any) -> str | None:
         async with asyncio.timeout(_WHOAMI_TIME_LIMIT):
             answer = await sts.get_caller_identity()
             return str(answer["Arn"])
-    except (BotoCoreError, ClientError, OSError, TimeoutError, KeyError):
+    except (BotoCoreError, ClientError, ResponseParserError, OSError, TimeoutError, KeyError):
         return None

@@ -31,6 +31,7 @@ _BAD_BASE = {
 }
 _CLOCK_WORDS = ("Signature expired", "Signature not yet current", "RequestTimeTooSkewed", "RequestExpired")
 _SERVER_ERROR = 500
+_CA_ADVICE = "AWS_CA_BUNDLE, or ca_bundle in the AWS profile, names a file that is missing or may not be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,13 @@ def translate(error: Exception, call: Call, *, trust: str = "", skew: float = 0.
         return _from_answer(error, call, trust, skew)
     if isinstance(error, ResponseParserError):  # its text holds the answer, which may hold a secret
         return Invalid(_message(call, "the answer is not what STS sends"), "check sts_endpoint and the proxy")
+    cause = getattr(error, "kwargs", {}).get("error")
+    if isinstance(error, boto.HTTPClientError) and isinstance(cause, FileNotFoundError | PermissionError):
+        return Invalid(_message(call, f"a file of TLS cannot be read: {cause.strerror}"), _CA_ADVICE)
     for kind, translated in _WITHOUT_ANSWER:
         if isinstance(error, kind):
             return translated(_message(call, _text(error)), _advice_without_answer(error, call))
-    return Invalid(_message(call, f"{type(error).__name__}: {_text(error)}"))
+    return Invalid(_message(call, f"{type(error).__name__}: {_text(error)}"), "correct the daemon's AWS configuration")
 
 
 def no_base_credentials(role: str, profile: str | None) -> Denied:
@@ -102,6 +106,7 @@ def _permission_advice(call: Call, trust: str) -> str:
     return (
         f"1. does {call.target} exist? 2. may {call.identity} call {call.action} on it (its own policy)?"
         f" 3. does the role's trust policy hold this statement? {trust}"
+        " 4. does that policy have conditions, such as sts:ExternalId (external_id here)?"
     )
 
 

@@ -1,7 +1,7 @@
 """An unmodified aiobotocore program: as boto3_client.py."""
 
 import asyncio
-import datetime
+import datetime as dt
 import json
 import sys
 
@@ -11,7 +11,7 @@ from aiobotocore.session import get_session
 async def half_an_hour_passes(session):
     """What the passing of time does to the cached credentials: their end comes near, and the SDK asks for new ones."""
     credentials = await session.get_credentials()
-    credentials._expiry_time = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=5)
+    credentials._expiry_time = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=5)
 
 
 async def main():

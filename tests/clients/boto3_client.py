@@ -1,6 +1,6 @@
 """An unmodified boto3 program: for every line read, a signed call of STS and one of S3, by the default chain alone."""
 
-import datetime
+import datetime as dt
 import json
 import sys
 
@@ -13,7 +13,7 @@ sts, s3 = session.client("sts"), session.client("s3")
 def half_an_hour_passes():
     """What the passing of time does to the cached credentials: their end comes near, and the SDK asks for new ones."""
     credentials = session.get_credentials()
-    credentials._expiry_time = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=5)
+    credentials._expiry_time = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=5)
 
 
 for line in sys.stdin:

@@ -19,4 +19,6 @@ for _ in sys.stdin:
     document = json.loads(fetch(ROLES + fetch(ROLES)))
     session = boto3.Session(document["AccessKeyId"], document["SecretAccessKey"], document["Token"])
     identity = session.client("sts").get_caller_identity()
-    print(json.dumps({"arn": identity["Arn"], "buckets": len(session.client("s3").list_buckets()["Buckets"])}), flush=True)
+    print(
+        json.dumps({"arn": identity["Arn"], "buckets": len(session.client("s3").list_buckets()["Buckets"])}), flush=True
+    )

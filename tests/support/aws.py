@@ -4,9 +4,12 @@ import re
 import urllib.parse
 from datetime import UTC, datetime
 
-from imds_proxy.credentials import timestamp
-from imds_proxy.demo.aws_double import AwsDouble
+from moto.iam.models import iam_backends
+from moto.sts.models import sts_backends
 from werkzeug.wrappers import Request, Response
+
+from imds_proxy.credentials import timestamp
+from imds_proxy.demo.aws_double import ACCOUNT, PARTITION, AwsDouble
 
 _CREDENTIALS = re.compile(rb"<Credentials>.*</Credentials>", re.DOTALL)
 _EXPIRATION = re.compile(rb"<Expiration>[^<]*</Expiration>")
@@ -64,3 +67,14 @@ def truncated(double: AwsDouble, request: Request) -> Response:
     answer = really(double, request)
     answer.data = answer.data[: answer.data.index(b"</SessionToken>") - 4]
     return answer
+
+
+def user_keys() -> list[tuple[str, str, str]]:
+    """User, key id and secret key of every user of the account."""
+    users = iam_backends[ACCOUNT][PARTITION].users.values()
+    return [(user.name, key.access_key_id, key.secret_access_key) for user in users for key in user.access_keys]
+
+
+def sessions() -> list:
+    """Every session handed out, with `access_key_id`, `secret_access_key` and `session_token`."""
+    return sts_backends[ACCOUNT][PARTITION].assumed_roles

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.parse
 from pathlib import Path
+from typing import Self
 
 from imds_proxy.demo.aws_double import free_port
 
@@ -22,7 +23,9 @@ class DaemonProcess:
     `launcher` is a command that ends by becoming the one given after it; `pass_fds` are inherited.
     """
 
-    def __init__(self, folder: Path, config: str, environment: dict[str, str], *, arguments=(), launcher=(), pass_fds=()):
+    def __init__(
+        self, folder: Path, config: str, environment: dict[str, str], *, arguments=(), launcher=(), pass_fds=()
+    ):
         self.folder = folder
         self.port, self.admin_port = free_port(), free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}/"
@@ -50,7 +53,7 @@ class DaemonProcess:
             )
         return self
 
-    def __enter__(self) -> "DaemonProcess":
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_):
@@ -121,7 +124,9 @@ class DaemonProcess:
         """Another verb of the command line, with this daemon's config; what it prints to people is scanned too."""
         command = [sys.executable, "-m", "imds_proxy", arguments[0], "--config", str(self.config), *arguments[1:]]
         environment = options.pop("env", self.environment)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, **options)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False, **options
+        )
         with (self.folder / "cli.log").open("a") as log:
             log.write(done.stderr if arguments[0] in {"credential-process", "exec"} else done.stdout + done.stderr)
         return done

@@ -134,12 +134,13 @@ async def plane(*, held=("deploy",), roles=None, region="eu-west-1", clock=None,
     keepers = {name: Keeper(name, clock=clock, stats=RenewalStats()) for name in config.roles}
     for name in held:
         keepers[name].adopt(credentials(name, now=clock.wall()), due=False)
+    served = {name: keeper for name, keeper in keepers.items() if config.roles[name].serve}
     built = data_plane(
         config,
-        {name: keeper for name, keeper in keepers.items() if config.roles[name].serve},
+        served,
         clock=clock,
         tokens=SessionTokens(KEY),
-        container_tokens={name: (CONTAINER_TOKEN + name).encode() for name in keepers},
+        container_tokens={name: (CONTAINER_TOKEN + name).encode() for name in served},
         region=config.region,
         hosts=[address.rpartition(":")[0].strip("[]") for address in config.metadata.listen],
     )

@@ -1,0 +1,71 @@
+"""Which document a request target means (PROTOCOL.md 2, 4 and 5).
+
+The names of documents are also the metrics' label: a fixed few, whatever a client sends.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+TOKEN: Final = "token"  # noqa: S105 - a document's name
+VERSIONS: Final = "versions"
+IAM: Final = "iam"
+INFO: Final = "info"
+ROLE_LIST: Final = "role_list"
+CREDENTIALS: Final = "credentials"
+EXTENDED: Final = "credentials_extended"
+CONTAINER: Final = "container"
+"""Answered as CREDENTIALS of another protocol."""
+INSTANCE: Final = "instance"
+UNKNOWN: Final = "unknown"
+
+_VERSION = re.compile(r"latest|1\.0|20[0-9]{2}-[0-9]{2}-[0-9]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A document, and which of its kind: a role's name, or a path under the version for INSTANCE."""
+
+    document: str
+    name: str = ""
+
+
+def route(target: str) -> Route:
+    """The route of a request target."""
+    match segments(target):
+        case ["roles", name]:
+            return Route(CONTAINER, name)
+        case ["roles" | "v1", *_]:
+            return Route(CONTAINER)
+        case ["latest", "api", "token"]:
+            return Route(TOKEN)
+        case []:
+            return Route(VERSIONS)
+        case [version, *path] if _VERSION.fullmatch(version):
+            return _iam(path[2:]) if path[:2] == ["meta-data", "iam"] else Route(INSTANCE, "/".join(path))
+    return Route(UNKNOWN)
+
+
+def _iam(path: list[str]) -> Route:
+    match path:
+        case []:
+            return Route(IAM)
+        case ["info"]:
+            return Route(INFO)
+        case ["security-credentials" | "security-credentials-extended"]:
+            return Route(ROLE_LIST)
+        case ["security-credentials", name]:
+            return Route(CREDENTIALS, name)
+        case ["security-credentials-extended", name]:
+            return Route(EXTENDED, name)
+    return Route(UNKNOWN)
+
+
+def segments(target: str) -> list[str]:
+    """A request target's path as decoded segments; repeated and final slashes do not count."""
+    path = target.partition("?")[0]
+    if path.startswith("http://"):  # absolute form, as through a proxy
+        path = path[7:].partition("/")[2]
+    parts = [part for part in path.split("/") if part]
+    return [unquote(part) for part in parts] if "%" in path else parts
