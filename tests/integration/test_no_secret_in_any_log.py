@@ -46,7 +46,7 @@ def saved_secrets(path):
         fields = json.loads(path.read_bytes())["credentials"]
         yield fields["secret_access_key"].encode(), f"the secret key in {path}"
         yield fields["session_token"].encode(), f"the session token in {path}"
-    except (ValueError, TypeError, AttributeError):  # a test has put rubbish there
+    except (ValueError, TypeError, KeyError, AttributeError):  # a test has put rubbish there
         return
 
 
