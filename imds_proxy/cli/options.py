@@ -40,7 +40,10 @@ def target(options: argparse.Namespace) -> Target:
     """The daemon that `--config`, the default config, or the defaults describe."""
     config = read_config_if_any(options.config)
     listen = config.metadata.listen if config else (DEFAULT_LISTEN,)
-    endpoint = getattr(options, "endpoint", None) or _url(next((a for a in listen if _is_address(a)), DEFAULT_LISTEN))
+    addresses = [_url(address) for address in listen if _is_address(address)]
+    # Some clients take a container URI on 127.0.0.1 only (PROTOCOL.md 25).
+    addresses.sort(key=lambda url: "//127.0.0.1:" not in url)
+    endpoint = getattr(options, "endpoint", None) or next(iter(addresses), _url(DEFAULT_LISTEN))
     admin = config.admin.listen if config else DEFAULT_ADMIN_LISTEN
     return Target(
         endpoint=endpoint.rstrip("/") + "/",

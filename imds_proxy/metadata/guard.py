@@ -17,7 +17,7 @@ _ALWAYS = (
     "fd00:ec2::23",
 )
 _HOSTS_KEPT = 64
-_BROWSER_HEADERS = ("origin", "sec-fetch-site", "sec-fetch-mode")
+_BROWSER_HEADERS = frozenset(("origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user"))
 
 
 class Guard:
@@ -32,13 +32,12 @@ class Guard:
         literals = tuple(listeners)
         self._any_literal = any(ipaddress.ip_address(literal).is_unspecified for literal in literals)
         self._is_ours = lru_cache(_HOSTS_KEPT)(self._admits)
-        self._allowed = frozenset(name.lower() for name in (*_ALWAYS, *literals, *allowed_hosts))
+        self._allowed = frozenset(canonical(name) for name in (*_ALWAYS, *literals, *allowed_hosts))
 
     def refusal(self, headers: Mapping[str, str]) -> str | None:
         """Why a request is refused, or None."""
-        for name in _BROWSER_HEADERS:
-            if name in headers:
-                return "browsers are not served"
+        if not _BROWSER_HEADERS.isdisjoint(headers):
+            return "browsers are not served"
         host = headers.get("host")
         if host is None or self._is_ours(host):  # only HTTP/1.0 may leave it out, and a browser never does
             return None
@@ -46,17 +45,25 @@ class Guard:
 
     def _admits(self, host: str) -> bool:
         name = host_name(host)
-        if name in self._allowed:
-            return True
-        return self._any_literal and _is_literal(name)
+        return name in self._allowed or (self._any_literal and _is_literal(name))
 
 
 def host_name(host: str) -> str:
     """A Host header without its port and brackets, in lower case."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
     name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdecimal() else host).lower()
+    if colon and port.isdecimal() and not name.endswith(":"):
+        host = name
+    if host.startswith("[") and host.endswith("]"):
+        return canonical(host[1:-1])
+    return canonical(host)
+
+
+def canonical(name: str) -> str:
+    """A name in lower case; an address literal as it is usually written (::1 for 0:0:0:0:0:0:0:1)."""
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return name.lower()
 
 
 def _is_literal(name: str) -> bool:

@@ -84,6 +84,8 @@ class HttpProtocol(asyncio.Protocol):
         self.busy = False
         """Whether a request has begun and is not yet answered."""
         self.deadline = 0.0
+        self.active = time.monotonic()
+        """When the last request ended, or the client connected."""
         self._begin()
 
     def _begin(self) -> None:
@@ -91,6 +93,7 @@ class HttpProtocol(asyncio.Protocol):
         self._target = b""
         self._headers: dict[str, str] = {}
         self._head_size = self._body_size = self._fed = 0
+        self._head_whole = False
 
     # The socket
 
@@ -164,10 +167,15 @@ class HttpProtocol(asyncio.Protocol):
         self._closing = True
         self._transport.close()
 
+    def abort(self) -> None:
+        """Close now, whatever is on its way."""
+        self._closing = True
+        self._transport.abort()
+
     def expire(self) -> None:
         """The deadline has passed: close, and if the client does not even take what is on its way, cut it off."""
         if self._closing:
-            self._transport.abort()
+            self.abort()
         else:
             self.close()
             self.deadline = time.monotonic() + LINGER_TIME
@@ -194,12 +202,16 @@ class HttpProtocol(asyncio.Protocol):
         key = name.decode("latin-1").lower()
         if key == "host" and key in self._headers:
             self._refuse(400, "more than one Host")
-        self._headers[key] = value.decode("latin-1")
+        if not self._head_whole:  # what comes after a chunked body is no header (RFC 9110, 6.5.1)
+            self._headers[key] = value.decode("latin-1").strip(" \t")
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        self._head_whole = True
         self._method = self._parser.get_method().decode("latin-1")
-        if "host" not in self._headers and self._parser.get_http_version() != "1.0":
+        if self._closing or self._parser.get_http_version() == "1.0":
+            return
+        if "host" not in self._headers:
             self._refuse(400, "no Host")
         elif self._headers.get("expect", "").lower() == "100-continue" and self._refusal is None:
             self._out.append(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -222,12 +234,18 @@ class HttpProtocol(asyncio.Protocol):
             log.exception("a request could not be answered")
             response = Response(500, b"internal error")
         self._pipelined += 1
-        more = self._pipelined < MAX_PIPELINED and not self._endpoint.draining
+        more = self._pipelined < MAX_PIPELINED and not self._endpoint.draining and not self._upgrades_with_body()
         keep_alive = more and self._parser.should_keep_alive()
         self._send(response, time.perf_counter() - began, keep_alive=keep_alive)
         self.busy = False
-        self.deadline = time.monotonic() + IDLE_TIME
+        self.active = time.monotonic()
+        self.deadline = self.active + IDLE_TIME
         self._begin()
+
+    def _upgrades_with_body(self) -> bool:
+        """Whether the parser takes this request's body for another protocol: it must not be read as a request."""
+        headers = self._headers
+        return "upgrade" in headers and ("transfer-encoding" in headers or headers.get("content-length", "0") != "0")
 
     # Answers
 

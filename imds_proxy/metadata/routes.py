@@ -65,7 +65,7 @@ def _iam(path: list[str]) -> Route:
 def segments(target: str) -> list[str]:
     """A request target's path as decoded segments; repeated and final slashes do not count."""
     path = target.partition("?")[0]
-    if path.startswith("http://"):  # absolute form, as through a proxy
+    if path[:7].lower() == "http://":  # absolute form, as through a proxy
         path = path[7:].partition("/")[2]
     parts = [part for part in path.split("/") if part]
     return [unquote(part) for part in parts] if "%" in path else parts

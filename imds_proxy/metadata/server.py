@@ -39,6 +39,7 @@ class Server:
         """The data plane; a reload sets another one, which holds for the next request of every connection."""
         self.stats = stats
         self.draining = False
+        self.hop_limit = 1
         self._clock = clock
         self._listeners: dict[str, Listener] = {}
         self._connections: set[HttpProtocol] = set()
@@ -67,8 +68,7 @@ class Server:
         opened = bool(self._listeners)
         if not opened:
             await self._open_missing(before, passed)
-        for listener in self._listeners.values():
-            listener.hop_limit = hop_limit if listener.link_local else None
+        self.hop_limit = hop_limit
         if not opened:
             raise ListenError("no listener could be opened", "" if before else "there is nothing to serve on")
 
@@ -99,7 +99,7 @@ class Server:
         while self._connections and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(0.01)
         for connection in list(self._connections):
-            connection.close()
+            connection.abort()
 
     def http_date(self) -> str:
         """The Date header's value, made once a second (async-aws corrects the expiry by it)."""
@@ -112,7 +112,11 @@ class Server:
         """Admit a connection; over the cap the one that was idle longest makes room, else the new one goes."""
         if len(self._connections) >= MAX_CONNECTIONS:
             idle = (other for other in self._connections if not other.busy)
-            min(idle, key=lambda other: other.deadline, default=connection).close()
+            victim = min(idle, key=lambda other: other.active, default=connection)
+            self._connections.discard(victim)
+            victim.abort()
+            if victim is connection:
+                return
         self._connections.add(connection)
         self.stats.connections = len(self._connections)
         if not self._sweeping:
@@ -138,10 +142,8 @@ class Listener:
     """One listening socket and what its connections need to know of it."""
 
     def __init__(self, server: Server, listening: socket.socket) -> None:
-        self.hop_limit: int | None = None
         host, port = listening.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self.link_local = is_link_local(host)
         self.stats = server.stats
         self.opened = server.opened
         self.closed = server.closed
@@ -166,14 +168,15 @@ class Listener:
         return caller_at(peer[0], local[0])
 
     def limit_hops(self, transport: Any) -> None:
-        """Rule 12: a token answer travels `hop_limit` hops, so that it does not leave this host unless told to."""
-        if self.hop_limit is None:
+        """Rule 12: on a link-local address a token answer travels `hop_limit` hops, 1 unless told otherwise."""
+        if not is_link_local(transport.get_extra_info("sockname")[0]):
             return
+        limit = self._server.hop_limit
         with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as connection:
             if connection.family == socket.AF_INET6:
-                connection.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, self.hop_limit)
+                connection.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, limit)
             else:
-                connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, self.hop_limit)
+                connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, limit)
 
     async def start(self) -> None:
         """Begin to accept."""
@@ -191,6 +194,6 @@ _EC2_IPV6 = ipaddress.ip_network("fd00:ec2::/32")
 
 
 def is_link_local(host: str) -> bool:
-    """Whether a listener's address is one of those SDKs find by themselves."""
-    address = ipaddress.ip_address(host)
+    """Whether an address of this host is one of those that SDKs find by themselves."""
+    address = ipaddress.ip_address(host.partition("%")[0])
     return address.is_link_local or (isinstance(address, ipaddress.IPv6Address) and address in _EC2_IPV6)

@@ -1,7 +1,7 @@
 """Session tokens (IMDSv2): stateless, so that neither a restart nor a flood of requests costs anybody theirs.
 
-A token is base64url of `version (1) | expiry (5) | MAC (18)`: 32 header-safe characters. The MAC is HMAC-SHA256 over
-version, expiry and the caller the token was given to (PROTOCOL.md 9).
+A token is base64url of `version (1) | expiry in ms (6) | MAC (17)`: 32 header-safe characters. The MAC is HMAC-SHA256
+over version, expiry and the caller the token was given to (PROTOCOL.md 9).
 """
 
 import hmac
@@ -9,6 +9,7 @@ import logging
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from math import ceil
 
 from imds_proxy.state import StateDir, StateError
 
@@ -17,8 +18,8 @@ log = logging.getLogger(__name__)
 LONGEST_TTL = 21600
 
 _VERSION = b"\x01"
-_EXPIRY_BYTES = 5
-_MAC_BYTES = 18
+_EXPIRY_BYTES = 6
+_MAC_BYTES = 17
 _HEAD_BYTES = len(_VERSION) + _EXPIRY_BYTES
 _TOKEN_CHARACTERS = (_HEAD_BYTES + _MAC_BYTES) * 4 // 3
 _VERIFIED_KEPT = 1024
@@ -40,17 +41,17 @@ class SessionTokens:
 
     def issue(self, ttl: int, principal: bytes, now: float) -> str:
         """A token for `ttl` seconds."""
-        head = _VERSION + (int(now) + ttl).to_bytes(_EXPIRY_BYTES)
+        head = _VERSION + int((now + ttl) * 1000).to_bytes(_EXPIRY_BYTES)
         return urlsafe_b64encode(head + self._mac(head, principal)).decode()
 
     def seconds_left(self, token: str, principal: bytes, now: float) -> int:
-        """How long a token still holds; 0 for one that is expired, forged, or another caller's."""
+        """How long a token still holds, rounded up; 0 for one that is expired, forged, or another caller's."""
         expiry = self._verified.get((token, principal)) or self._verify(token, principal)
         # A clock that was set back cannot make a token last longer than any can.
-        return max(0, min(expiry - int(now), LONGEST_TTL))
+        return max(0, min(ceil(expiry / 1000 - now), LONGEST_TTL))
 
     def _verify(self, token: str, principal: bytes) -> int:
-        """When a token expires, in seconds since the epoch; 0 for one that is none of ours."""
+        """When a token expires, in milliseconds since the epoch; 0 for one that is none of ours."""
         if len(token) != _TOKEN_CHARACTERS:
             return 0
         try:

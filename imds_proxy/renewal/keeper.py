@@ -7,7 +7,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imds_proxy.clock import Clock
@@ -84,7 +84,12 @@ class Keeper:
     def live(self) -> Held | None:
         """What may be served now: the last good credentials, if they are still alive."""
         held = self._held
-        return held if held is not None and self._clock.now() < held.credentials.expiration else None
+        # Dates are written in whole seconds, and what is written must not have passed (PROTOCOL.md 17).
+        if held is None or self._clock.now() >= int(held.credentials.expiration):
+            return None
+        if self._clock.wall() < held.credentials.obtained:
+            held = self._held = self._not_from_the_future(held.credentials)
+        return held
 
     def adopt(self, credentials: Credentials, *, due: bool) -> None:
         """Hold credentials obtained earlier: saved on disk, or by the keeper that this one follows.
@@ -174,8 +179,13 @@ class Keeper:
         if abs(self._clock.skew) > _CLOCK_SKEW_WORTH_A_WORD:
             log.warning("this host's clock is off", extra={"seconds_behind_aws": round(self._clock.skew)})
 
+    def _not_from_the_future(self, credentials: Credentials) -> Held:
+        """The clock may have been set back since: `LastUpdated` is never in the future (PROTOCOL.md 14)."""
+        credentials = replace(credentials, obtained=min(credentials.obtained, self._clock.wall()))
+        return Held(credentials, documents(credentials))
+
     def _hold(self, credentials: Credentials) -> None:
-        self._held = Held(credentials, documents(credentials))
+        self._held = self._not_from_the_future(credentials)
         self.failure, self._failures = None, 0
         now = self._clock.now()
         self.next_attempt = now + wait_after_success(
