@@ -22,15 +22,18 @@ class Clock:
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self.wall = wall
         self.skew = 0.0
+        """Seconds that AWS's clock is ahead of this host's."""
+        self._behind = 0.0
 
     def now(self) -> float:
         """The later of this host's time and AWS's: what is alive by this is alive by both clocks."""
-        return self.wall() + max(self.skew, 0.0)
+        return self.wall() + self._behind
 
     def observe(self, aws_time: float) -> None:
         """Note the time AWS said it is; positive skew means that this host is behind."""
         skew = aws_time - self.wall()
         self.skew = skew if abs(skew) > _SKEW_RESOLUTION else 0.0
+        self._behind = max(self.skew, 0.0)
 
     async def sleep_until(self, when: float) -> None:
         """Return once `now()` has reached `when`, across a suspend; a wall clock set back does not make it longer."""

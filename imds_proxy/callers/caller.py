@@ -2,6 +2,7 @@
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Caller:
 LOCAL = b"local"
 
 
+@lru_cache(1024)  # an address is parsed once, not at every connection
 def caller_at(address: str, listener: str) -> Caller:
     """The caller for a peer address, on a listener with the address `listener`."""
     peer = ipaddress.ip_address(address.partition("%")[0])

@@ -4,19 +4,18 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from imds_proxy import __version__
-from imds_proxy.cli import check, completion, config, credential_process, demo, env, serve, status
-from imds_proxy.cli import exec as exec_
 from imds_proxy.errors import ConfigError, ImdsProxyError
 
 FAILURE, USAGE = 1, 2
 _INTERRUPTED = 130
-_VERBS = (serve, check, status, exec_, env, credential_process, config, completion, demo)
+_VERBS = ("serve", "check", "status", "exec", "env", "credential-process", "config", "completion", "demo")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line; of a known `verb` alone where one is given, because importing all takes time."""
     top = argparse.ArgumentParser(
         prog="imds-proxy",
         description="An EC2 instance profile for any machine: fresh AWS credentials where every SDK looks for them.",
@@ -24,14 +23,15 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"imds-proxy {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in _VERBS:
-        verb.register(verbs)
+    for name in (verb,) if verb in _VERBS else _VERBS:
+        import_module(f"imds_proxy.cli.{name.replace('-', '_')}").register(verbs)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; every error of ours is one message on standard error, never a traceback."""
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser(next(iter(arguments), None)).parse_args(arguments)
     try:
         code: int = options.run(options)
         sys.stdout.flush()

@@ -6,8 +6,9 @@ Everything a client could make grow or wait has a limit here.
 import asyncio
 import logging
 import time
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import httptools
 
@@ -34,7 +35,6 @@ LINGER_TIME = 2.0
 """Seconds that a refused client has to stop sending: closing at once would take the answer from it."""
 
 _HEADER_OVERHEAD = 4  # ": " and CRLF
-_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Endpoint(Protocol):
@@ -90,6 +90,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _begin(self) -> None:
         self._method = ""
+        self._http_1_0 = False
         self._target = b""
         self._headers: dict[str, str] = {}
         self._head_size = self._body_size = self._fed = 0
@@ -209,7 +210,8 @@ class HttpProtocol(asyncio.Protocol):
         """The head is whole."""
         self._head_whole = True
         self._method = self._parser.get_method().decode("latin-1")
-        if self._closing or self._parser.get_http_version() == "1.0":
+        self._http_1_0 = self._parser.get_http_version() == "1.0"
+        if self._closing or self._http_1_0:
             return
         if "host" not in self._headers:
             self._refuse(400, "no Host")
@@ -261,16 +263,18 @@ class HttpProtocol(asyncio.Protocol):
         if response.document == "token":
             self._endpoint.limit_hops(self._transport)
         connection = "" if keep_alive else "Connection: close\r\n"
-        if keep_alive and self._parser.get_http_version() == "1.0":
+        if keep_alive and self._http_1_0:
             connection = "Connection: keep-alive\r\n"
-        head = (
-            f"HTTP/1.1 {response.status} {_REASONS[response.status]}\r\n"
-            f"Server: EC2ws\r\n"
-            f"Date: {self._endpoint.http_date()}\r\n"
-            f"Content-Type: {response.content_type}\r\n"
-            f"Content-Length: {len(response.body)}\r\n"
-            f"{response.headers}{connection}\r\n"
-        )
-        self._out.append(head.encode("latin-1"))
+        head = _head(response.status, response.content_type, len(response.body))
+        self._out.append(f"{head}Date: {self._endpoint.http_date()}\r\n{response.headers}{connection}\r\n".encode())
         if self._method != "HEAD":
             self._out.append(response.body)
+
+
+@lru_cache(256)
+def _head(status: int, content_type: str, length: int) -> str:
+    """The part of an answer's head that is the same for all of a kind."""
+    return (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        f"Server: EC2ws\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n"
+    )

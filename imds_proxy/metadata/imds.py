@@ -15,7 +15,6 @@ from imds_proxy.renewal.keeper import Keeper
 
 TOKEN_HEADER: Final = "x-aws-ec2-metadata-token"  # noqa: S105 - a header's name
 TTL_HEADER: Final = "x-aws-ec2-metadata-token-ttl-seconds"
-_TTL_ANSWER: Final = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds: {}\r\n"
 _TTL = re.compile(r"[0-9]{1,5}")
 
 _VERSIONS = b"1.0\n2021-03-23\n2024-04-11\nlatest"
@@ -62,7 +61,7 @@ class InstanceMetadata:
         left = self._tokens.seconds_left(token, request.caller.principal, self._clock.wall())
         if not left:
             return Response(401, b"the session token is not valid", document=document)
-        return Response(*self._find(request.caller, route), _TTL_ANSWER.format(left), "imds_v2", document)
+        return Response(*self._find(request.caller, route), _ttl_line(left), "imds_v2", document)
 
     def _token(self, request: Request) -> Response:
         """Rules 7 and 8."""
@@ -75,7 +74,7 @@ class InstanceMetadata:
             words = f"X-aws-ec2-metadata-token-ttl-seconds must be from 1 to {LONGEST_TTL}"
             return Response(400, words.encode(), document=routes.TOKEN)
         token = self._tokens.issue(int(asked), request.caller.principal, self._clock.wall())
-        return Response(200, token.encode(), headers=_TTL_ANSWER.format(int(asked)), document=routes.TOKEN)
+        return Response(200, token.encode(), headers=_ttl_line(int(asked)), document=routes.TOKEN)
 
     def _find(self, caller: Caller, route: Route) -> Found:
         match route.document:
@@ -88,6 +87,10 @@ class InstanceMetadata:
             case routes.INSTANCE if found := self._instance.find(route.name):
                 return 200, *found
         return _NOT_FOUND
+
+
+def _ttl_line(seconds: int) -> str:
+    return f"X-Aws-Ec2-Metadata-Token-Ttl-Seconds: {seconds}\r\n"
 
 
 def _credentials(roles: Mapping[str, Keeper], route: Route) -> Found:

@@ -9,7 +9,6 @@ import logging
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from math import ceil
 
 from imds_proxy.state import StateDir, StateError
 
@@ -47,8 +46,10 @@ class SessionTokens:
     def seconds_left(self, token: str, principal: bytes, now: float) -> int:
         """How long a token still holds, rounded up; 0 for one that is expired, forged, or another caller's."""
         expiry = self._verified.get((token, principal)) or self._verify(token, principal)
-        # A clock that was set back cannot make a token last longer than any can.
-        return max(0, min(ceil(expiry / 1000 - now), LONGEST_TTL))
+        left = (expiry + 999 - int(now * 1000)) // 1000
+        if left <= 0:
+            return 0
+        return min(left, LONGEST_TTL)  # a clock that was set back makes no token eternal
 
     def _verify(self, token: str, principal: bytes) -> int:
         """When a token expires, in milliseconds since the epoch; 0 for one that is none of ours."""

@@ -28,6 +28,8 @@ class Held:
 
     credentials: Credentials
     documents: Documents
+    until: float
+    """The expiration as written, in whole seconds: what is written must not have passed (PROTOCOL.md 17)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,7 @@ class Keeper:
     def live(self) -> Held | None:
         """What may be served now: the last good credentials, if they are still alive."""
         held = self._held
-        # Dates are written in whole seconds, and what is written must not have passed (PROTOCOL.md 17).
-        if held is None or self._clock.now() >= int(held.credentials.expiration):
+        if held is None or self._clock.now() >= held.until:
             return None
         if self._clock.wall() < held.credentials.obtained:
             held = self._held = self._not_from_the_future(held.credentials)
@@ -182,7 +183,7 @@ class Keeper:
     def _not_from_the_future(self, credentials: Credentials) -> Held:
         """The clock may have been set back since: `LastUpdated` is never in the future (PROTOCOL.md 14)."""
         credentials = replace(credentials, obtained=min(credentials.obtained, self._clock.wall()))
-        return Held(credentials, documents(credentials))
+        return Held(credentials, documents(credentials), float(int(credentials.expiration)))
 
     def _hold(self, credentials: Credentials) -> None:
         self._held = self._not_from_the_future(credentials)
