@@ -25,9 +25,13 @@ LOCAL = b"local"
 @lru_cache(1024)  # an address is parsed once, not at every connection
 def caller_at(address: str, listener: str) -> Caller:
     """The caller for a peer address, on a listener with the address `listener`."""
-    peer = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped:
-        peer = peer.ipv4_mapped
+    peer = ip_address(address)
     # Who connects from this host to one of its addresses comes from that same address.
-    local = peer.is_loopback or str(peer) == listener
+    local = peer.is_loopback or peer == ip_address(listener)
     return Caller(str(peer), LOCAL if local else peer.packed)
+
+
+def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """A socket's address, without its scope and without the IPv6 mapping that Java puts around IPv4."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address

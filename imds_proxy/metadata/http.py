@@ -6,14 +6,12 @@ Everything a client could make grow or wait has a limit here.
 import asyncio
 import logging
 import time
-from functools import lru_cache
-from http import HTTPStatus
 from typing import Any, Protocol
 
 import httptools
 
 from imds_proxy.callers import Caller
-from imds_proxy.metadata.message import NO_ANSWER, Request, Response
+from imds_proxy.metadata.message import NO_ANSWER, Request, Response, head
 from imds_proxy.telemetry.stats import RequestStats
 
 log = logging.getLogger(__name__)
@@ -32,7 +30,7 @@ IDLE_TIME = 75.0
 """Seconds that a connection is kept between requests."""
 
 LINGER_TIME = 2.0
-"""Seconds that a refused client has to stop sending: closing at once would take the answer from it."""
+"""Seconds that a client has to stop sending after an answer that it did not expect to be the last."""
 
 _HEADER_OVERHEAD = 4  # ": " and CRLF
 
@@ -80,6 +78,8 @@ class HttpProtocol(asyncio.Protocol):
         self._out: list[bytes] = []
         self._refusal: Response | None = None
         self._closing = False
+        self._lingers = False
+        """Whether the connection ends while the client may be sending: closing at once would cost it the answer."""
         self._pipelined = 0
         self.busy = False
         """Whether a request has begun and is not yet answered."""
@@ -141,7 +141,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._out:
             self._transport.write(b"".join(self._out))
             self._out.clear()
-        if self._refusal is not None:
+        if self._lingers:
             self._transport.write_eof()
             self.deadline = time.monotonic() + LINGER_TIME
         elif self._closing:
@@ -237,6 +237,7 @@ class HttpProtocol(asyncio.Protocol):
             response = Response(500, b"internal error")
         self._pipelined += 1
         more = self._pipelined < MAX_PIPELINED and not self._endpoint.draining and not self._upgrades_with_body()
+        self._lingers = not more
         keep_alive = more and self._parser.should_keep_alive()
         self._send(response, time.perf_counter() - began, keep_alive=keep_alive)
         self.busy = False
@@ -254,6 +255,7 @@ class HttpProtocol(asyncio.Protocol):
     def _refuse(self, status: int, words: str) -> None:
         if self._refusal is None and not self._closing:
             self._refusal = Response(status, words.encode(), document="malformed")
+            self._lingers = True
 
     def _send(self, response: Response, seconds: float, *, keep_alive: bool) -> None:
         self._endpoint.stats.record(response.protocol, response.document, response.status, seconds)
@@ -265,16 +267,6 @@ class HttpProtocol(asyncio.Protocol):
         connection = "" if keep_alive else "Connection: close\r\n"
         if keep_alive and self._http_1_0:
             connection = "Connection: keep-alive\r\n"
-        head = _head(response.status, response.content_type, len(response.body))
-        self._out.append(f"{head}Date: {self._endpoint.http_date()}\r\n{response.headers}{connection}\r\n".encode())
+        self._out.append(head(response, self._endpoint.http_date(), connection))
         if self._method != "HEAD":
             self._out.append(response.body)
-
-
-@lru_cache(256)
-def _head(status: int, content_type: str, length: int) -> str:
-    """The part of an answer's head that is the same for all of a kind."""
-    return (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        f"Server: EC2ws\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n"
-    )

@@ -1,6 +1,8 @@
 """A request and its answer, as values."""
 
 from collections.abc import Mapping
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from imds_proxy.callers import Caller
@@ -46,3 +48,23 @@ class Response(NamedTuple):
     headers: str = ""
     protocol: str = "imds_v2"
     document: str = "other"
+
+
+def head(response: Response, date: str, connection: str) -> bytes:
+    """An answer's head as it goes out.
+
+    Args:
+        response: The answer.
+        date: The time, as the Date header has it.
+        connection: A Connection header line ended by CRLF, or nothing.
+    """
+    first = _first_lines(response.status, response.content_type, len(response.body))
+    return f"{first}Date: {date}\r\n{response.headers}{connection}\r\n".encode()
+
+
+@lru_cache(256)
+def _first_lines(status: int, content_type: str, length: int) -> str:
+    return (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        f"Server: EC2ws\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n"
+    )

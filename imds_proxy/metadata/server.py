@@ -11,7 +11,7 @@ from email.utils import formatdate
 from typing import Any
 
 from imds_proxy.callers import Caller
-from imds_proxy.callers.caller import caller_at
+from imds_proxy.callers.caller import caller_at, ip_address
 from imds_proxy.clock import Clock
 from imds_proxy.errors import ListenError
 from imds_proxy.metadata.http import HttpProtocol
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 1024
 _SWEEP_EVERY = 1.0
 _DRAIN_TIME = 2.0
+_NOBODY = ("0.0.0.0", 0)  # a connection that is gone before it was looked at
 
 
 class Server:
@@ -163,8 +164,8 @@ class Listener:
 
     def caller(self, transport: Any) -> Caller:
         """Who is at the other end of a connection."""
-        peer = transport.get_extra_info("peername") or ("0.0.0.0", 0)
-        local = transport.get_extra_info("sockname") or ("", 0)
+        peer = transport.get_extra_info("peername") or _NOBODY
+        local = transport.get_extra_info("sockname") or _NOBODY
         return caller_at(peer[0], local[0])
 
     def limit_hops(self, transport: Any) -> None:
@@ -173,10 +174,9 @@ class Listener:
             return
         limit = self._server.hop_limit
         with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as connection:
+            connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, limit)  # for IPv4 peers of an IPv6 socket too
             if connection.family == socket.AF_INET6:
                 connection.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, limit)
-            else:
-                connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, limit)
 
     async def start(self) -> None:
         """Begin to accept."""
@@ -195,5 +195,5 @@ _EC2_IPV6 = ipaddress.ip_network("fd00:ec2::/32")
 
 def is_link_local(host: str) -> bool:
     """Whether an address of this host is one of those that SDKs find by themselves."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    return address.is_link_local or (isinstance(address, ipaddress.IPv6Address) and address in _EC2_IPV6)
+    address = ip_address(host)
+    return address.is_link_local or (address.version == 6 and address in _EC2_IPV6)  # noqa: PLR2004 - of IP

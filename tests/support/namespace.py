@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 from contextlib import contextmanager
+from typing import Self
 
 import pytest
 
@@ -57,10 +58,10 @@ def _ip(*arguments: str) -> None:
 class PacketLog:
     """What passes on the loopback interface of the present namespace."""
 
-    def __enter__(self) -> "PacketLog":
+    def __enter__(self) -> Self:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ALL_PROTOCOLS))
         self._socket.bind(("lo", _ALL_PROTOCOLS))
-        self._socket.setblocking(False)
+        self._socket.settimeout(0)
         return self
 
     def __exit__(self, *_):

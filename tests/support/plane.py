@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections import namedtuple
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
@@ -18,7 +18,11 @@ ACCOUNT = "123456789012"
 KEY = b"k" * 32
 CONTAINER_TOKEN = "container-token-of-"
 
-Answer = namedtuple("Answer", "status headers body")
+
+class Answer(NamedTuple):
+    status: int | None
+    headers: dict[str, str]
+    body: bytes
 
 
 def credentials(role: str = "deploy", life: float = 3600.0, now: float | None = None, key: str = "AAAA") -> Credentials:

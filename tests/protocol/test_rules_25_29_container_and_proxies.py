@@ -1,0 +1,320 @@
+"""PROTOCOL.md 25 to 27 and 29: the container credentials protocol, and proxies."""
+
+import asyncio
+import hmac
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from imds_proxy.cli import client, environment
+from imds_proxy.cli.main import main
+from imds_proxy.clock import Clock
+from imds_proxy.config import AssumeRoleConfig
+from imds_proxy.errors import SourceError
+from imds_proxy.metadata import container
+from imds_proxy.metadata.container import load_or_make_tokens
+from imds_proxy.sources.assume_role import AssumeRole
+from imds_proxy.sources.aws_chain import AwsChain
+from imds_proxy.state import open_state_dir
+from support.plane import ACCOUNT, CONTAINER_TOKEN, credentials, plane, role_table
+
+TWO_ROLES = role_table("deploy", default=True) | role_table("other", default=False)
+BOTH_SPELLINGS = {"code", "message", "Code", "Message"}
+NO_PROXY = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "127.0.0.1", "localhost")
+
+
+def authorization(role: str = "deploy") -> dict[str, str]:
+    return {"Authorization": CONTAINER_TOKEN + role}
+
+
+@pytest.fixture
+def no_aws(monkeypatch, tmp_path):
+    """Nothing of AWS, nor a proxy, in this process's environment."""
+    for name in list(os.environ):
+        if name.startswith("AWS_") or name.upper().endswith("_PROXY"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def config_file(no_aws):
+    """`config_file(listen)`: the path of a config with a container token for the role `other`."""
+    tokens = no_aws / "state/tokens"
+    tokens.mkdir(parents=True)
+    (tokens / "other").write_text("a-token-of-the-role-other")
+
+    def write(*listen: str) -> str:
+        roles = "".join(
+            f'[roles.{name}]\nrole_arn = "{role["role_arn"]}"\ndefault = {str(role["default"]).lower()}\n'
+            for name, role in TWO_ROLES.items()
+        )
+        path = no_aws / "config.toml"
+        path.write_text(f'state_dir = "{no_aws}/state"\n[metadata]\nlisten = {json.dumps(listen)}\n{roles}')
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "listen",
+    [
+        ["127.0.0.1:1338"],
+        ["169.254.169.254:80", "127.0.0.1:1338"],
+        ["[::1]:1338", "127.0.0.1:1338"],
+        ["0.0.0.0:1338"],
+    ],
+)
+def test_rule_25_the_full_uri_is_on_127_0_0_1_with_a_path(config_file, capsys, listen):
+    """Each other host form is refused by some client before it sends anything."""
+    assert main(["env", "--config", config_file(*listen), "--role", "other"]) == 0
+    assert "export AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:1338/roles/other\n" in capsys.readouterr().out
+
+
+async def test_rule_25_what_is_published_is_served(tmp_path):
+    async with plane() as plane_:
+        published = environment.container(f"http://{plane_.address}/", "deploy", tmp_path / "token")
+        path = published["AWS_CONTAINER_CREDENTIALS_FULL_URI"].removeprefix(f"http://{plane_.address}")
+        assert (await plane_.ask(path, headers=authorization())).status == 200
+
+
+@pytest.mark.parametrize("address", ["169.254.170.2:80", "169.254.170.23:80", "[fd00:ec2::23]:80"])
+async def test_rule_25_reached_at_the_link_local_addresses(namespace, address):
+    """AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is looked up at 169.254.170.2."""
+    async with plane(metadata={"listen": [address]}) as plane_:
+        answer = await plane_.ask("/roles/deploy", headers=authorization())
+        assert json.loads(answer.body)["AccessKeyId"] == credentials().access_key_id
+
+
+async def test_rule_25_v1_credentials_without_a_right_token_is_401():
+    async with plane() as plane_:
+        for headers in ({}, {"Authorization": "wrong"}):
+            assert (await plane_.ask("/v1/credentials", headers=headers)).status == 401
+
+
+async def test_rule_26_the_roles_own_token_opens_it():
+    async with plane(held=("deploy", "other"), roles=TWO_ROLES) as plane_:
+        for role in ("deploy", "other"):
+            assert (await plane_.get_container(role)).status == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        None,
+        "",
+        "wrong",
+        CONTAINER_TOKEN,
+        CONTAINER_TOKEN + "deplo",
+        CONTAINER_TOKEN + "deploys",
+        CONTAINER_TOKEN + "other",
+        (CONTAINER_TOKEN + "deploy").upper(),
+        "Bearer " + CONTAINER_TOKEN + "deploy",
+        "\xff" * 30,
+        "x" * 8000,
+    ],
+)
+@pytest.mark.parametrize("path", ["/roles/deploy", "/roles/unknown", "/roles/", "/roles/deploy/more", "/roles"])
+async def test_rule_26_wrong_or_none_is_401_in_both_spellings(sent, path):
+    """Go reads one spelling, JavaScript the other; and nobody learns which roles there are."""
+    async with plane(held=("deploy", "other"), roles=TWO_ROLES) as plane_:
+        lines = f"Authorization: {sent}\r\n" if sent is not None else ""
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n"
+        received = await plane_.raw(head.encode("latin-1"))
+        assert received.startswith(b"HTTP/1.1 401 ")
+        assert b"\r\nContent-Type: application/json\r\n" in received
+        body = json.loads(received.partition(b"\r\n\r\n")[2])
+        assert set(body) == BOTH_SPELLINGS
+        assert (body["code"], body["message"]) == (body["Code"], body["Message"])
+        assert all(body.values())
+
+
+async def test_rule_26_the_answer_tells_nothing_of_the_role():
+    async with plane(held=("deploy", "other"), roles=TWO_ROLES) as plane_:
+        paths = ("/roles/deploy", "/roles/unknown", "/roles/other")
+        assert len({(await plane_.ask(path, headers={"Authorization": "wrong"})).body for path in paths}) == 1
+
+
+@pytest.mark.parametrize("path", ["/roles/deploy", "/roles/unknown"])
+async def test_rule_26_tokens_are_compared_in_constant_time(path, monkeypatch):
+    """Time would tell a local process how much of a guess is right."""
+    compared = []
+
+    def compare(one, other):
+        compared.append((one, other))
+        return hmac.compare_digest(one, other)
+
+    monkeypatch.setattr(container, "hmac", type("hmac", (), {"compare_digest": staticmethod(compare)}))
+    async with plane() as plane_:
+        assert (await plane_.ask(path, headers={"Authorization": "wrong"})).status == 401
+    assert len(compared) >= 1
+
+
+def test_rule_26_a_token_file_is_private_and_has_no_newline(tmp_path):
+    """Clients send the file as it is, and refuse one with a newline."""
+    state = open_state_dir(tmp_path / "state")
+    tokens = load_or_make_tokens(state, ["deploy", "other"])
+    for role, token in tokens.items():
+        path = state.path / "tokens" / role
+        assert path.read_bytes() == token
+        assert not set(token) & set(b"\r\n \t")
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert len(set(tokens.values())) == 2
+    assert load_or_make_tokens(state, ["deploy", "other"]) == tokens
+
+
+def test_rule_26_what_is_published_is_the_file_and_not_the_token(config_file, capsys, no_aws):
+    """The environment of a process is seen by more than a file of mode 0600 is."""
+    assert main(["env", "--config", config_file("127.0.0.1:1338"), "--role", "other"]) == 0
+    out = capsys.readouterr().out
+    assert f"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE={no_aws}/state/tokens/other\n" in out
+    assert "a-token-of-the-role-other" not in out
+
+
+async def test_rule_27_the_document_is_exactly_json_with_these_keys():
+    async with plane() as plane_:
+        answer = await plane_.get_container()
+        document = json.loads(answer.body)
+        assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+        wanted = {"RoleArn", "AccessKeyId", "SecretAccessKey", "Token", "Expiration", "AccountId"}
+        assert wanted <= set(document) <= wanted | {"Code", "LastUpdated", "Type"}
+        held = credentials()
+        assert document["RoleArn"] == held.role_arn
+        assert document["AccessKeyId"] == held.access_key_id
+        assert document["SecretAccessKey"] == held.secret_access_key.reveal()
+        assert document["Token"] == held.session_token.reveal()
+        assert document["AccountId"] == ACCOUNT
+
+
+async def test_rule_27_the_uri_has_a_path(tmp_path):
+    """Ruby needs one."""
+    published = environment.container("http://127.0.0.1:1338/", "deploy", tmp_path / "token")
+    assert published["AWS_CONTAINER_CREDENTIALS_FULL_URI"] == "http://127.0.0.1:1338/roles/deploy"
+
+
+@pytest.mark.parametrize("path", ["/roles/deploy", "/roles/deploy/", "//roles//deploy", "/roles/%64eploy"])
+async def test_rule_27_credentials_that_are_missing_are_a_5xx_with_the_error_body(path):
+    async with plane(held=()) as plane_:
+        answer = await plane_.ask(path, headers=authorization())
+        assert 500 <= answer.status < 600
+        assert answer.headers["content-type"] == "application/json"
+        assert set(json.loads(answer.body)) == BOTH_SPELLINGS
+
+
+async def test_rule_27_head_has_the_headers_of_get():
+    async with plane() as plane_:
+        get = await plane_.get_container()
+        head = await plane_.ask("/roles/deploy", "HEAD", authorization())
+        assert (head.status, head.body, head.headers["content-length"]) == (200, b"", get.headers["content-length"])
+
+
+@pytest.mark.parametrize("settings", [environment.instance_metadata("http://127.0.0.1:1338/"), {}])
+@pytest.mark.parametrize(
+    "there", ["", "corp.example", "corp.example,10.0.0.0/8", ".corp.example,localhost", ",".join(NO_PROXY)]
+)
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
+def test_rule_29_no_proxy_is_added_to_what_is_there(name, there, settings):
+    """botocore, object_store, Rust, GDAL and Ruby would send the session token to the company's proxy."""
+    changed = environment.changes({name: there, "HTTP_PROXY": "http://proxy.corp.example:3128"}, settings, None)
+    for spelling in ("NO_PROXY", "no_proxy"):
+        hosts = changed[spelling].split(",")
+        assert set(hosts) == {host for host in there.split(",") if host} | set(NO_PROXY)
+        assert len(hosts) == len(set(hosts))
+        assert "" not in hosts
+
+
+@pytest.mark.parametrize("arguments", [[], ["--role", "other"]])
+def test_rule_29_env_prints_no_proxy(config_file, capsys, monkeypatch, arguments):
+    monkeypatch.setenv("no_proxy", "corp.example")
+    assert main(["env", "--config", config_file("127.0.0.1:1338"), *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in ("NO_PROXY", "no_proxy"):
+        assert f"export {name}=corp.example,{','.join(NO_PROXY)}" in lines
+
+
+def test_rule_29_exec_sets_no_proxy(config_file):
+    path = config_file("127.0.0.1:1338")
+    show = [sys.executable, "-c", "import os; print(os.environ['NO_PROXY'], os.environ['no_proxy'])"]
+    command = [sys.executable, "-m", "imds_proxy", "exec", "--config", path, "--", *show]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [",".join(NO_PROXY)] * 2
+
+
+class Listening:
+    """A server that notes the first line of every connection and hangs up."""
+
+    def __init__(self):
+        self.lines = []
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+
+    async def _connected(self, reader, writer):
+        self.lines.append(await reader.readline())
+        writer.close()
+
+
+async def test_rule_29_a_client_with_the_published_environment_goes_past_the_proxy(no_aws, monkeypatch):
+    async with plane() as plane_, Listening() as proxy:
+        base = {"HTTP_PROXY": proxy.url, "http_proxy": proxy.url}
+        changed = environment.changes(base, environment.instance_metadata(f"http://{plane_.address}/"), None)
+        for name, value in (base | changed).items():
+            monkeypatch.setenv(name, value)
+        url = f"{changed['AWS_EC2_METADATA_SERVICE_ENDPOINT']}latest/api/token"
+        put = urllib.request.Request(url, method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+
+        def ask() -> int:
+            with urllib.request.build_opener(urllib.request.ProxyHandler()).open(put, timeout=5) as response:
+                return response.status
+
+        assert await asyncio.to_thread(ask) == 200
+        assert proxy.lines == []
+
+
+async def test_rule_29_our_own_questions_never_go_to_the_proxy(no_aws, monkeypatch):
+    """`status`, `check` and `credential-process` ask the daemon, with its tokens."""
+    async with plane() as plane_, Listening() as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        status, _ = await asyncio.to_thread(client.ask, f"http://{plane_.address}/")
+        assert (status, proxy.lines) == (401, [])
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
+async def test_rule_29_aws_is_reached_through_https_proxy(no_aws, monkeypatch, name):
+    """On many company hosts there is no other way out."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    settings = AssumeRoleConfig(role_arn=f"arn:aws:iam::{ACCOUNT}:role/deploy", session_name="host")
+    async with Listening() as proxy:
+        monkeypatch.setenv(name, proxy.url)
+        with pytest.raises(SourceError):
+            await AssumeRole("deploy", settings, AwsChain(), "eu-west-1", Clock()).fetch()
+        assert proxy.lines[0] == b"CONNECT sts.eu-west-1.amazonaws.com:443 HTTP/1.1\r\n"
+
+
+@pytest.mark.parametrize("credential_source", [None, "Ec2InstanceMetadata", "EcsContainer"])
+async def test_rule_29_the_daemon_never_takes_its_own_endpoint_as_a_source(no_aws, monkeypatch, credential_source):
+    """It would assume the role with the role's own session: a chain that breaks, or that renews itself from itself."""
+    async with plane(metadata={"imds_v1": True}) as plane_:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{plane_.address}/")
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{plane_.address}/roles/deploy")
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", CONTAINER_TOKEN + "deploy")
+        if credential_source:
+            config = no_aws / "aws-config"
+            arn = f"role_arn = arn:aws:iam::{ACCOUNT}:role/base"
+            config.write_text(f"[default]\n{arn}\ncredential_source = {credential_source}\n")
+            monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+        settings = AssumeRoleConfig(role_arn=f"arn:aws:iam::{ACCOUNT}:role/deploy", session_name="host")
+        with pytest.raises(SourceError):
+            await AssumeRole("deploy", settings, AwsChain(), "eu-west-1", Clock()).fetch()
+        assert plane_.stats.answers.total() == 0
