@@ -26,6 +26,7 @@ from imds_proxy.roles import Roles
 from imds_proxy.sockets import listener_host, open_listener
 from imds_proxy.state import StateDir, StateError, default_state_dir, open_state_dir
 from imds_proxy.systemd import Notifier
+from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.set_exception_handler(_tell_unexpected)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self.reload()))
         try:
             await self.start()
@@ -228,3 +230,9 @@ class Daemon:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _tell_unexpected(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody caught: told without the text of it, which may hold a secret."""
+    error = context.get("exception")
+    log.error("unexpected error", extra={"where": context.get("message"), "error": told(error) if error else "none"})

@@ -5,16 +5,15 @@ import contextlib
 import logging
 import random
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from imds_proxy.clock import Clock
 from imds_proxy.credentials import Credentials, Documents, documents, timestamp
 from imds_proxy.errors import Invalid, SourceError
 from imds_proxy.renewal.schedule import wait_after_failure, wait_after_success
 from imds_proxy.sources import Source
+from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import RenewalStats
 
 log = logging.getLogger(__name__)
@@ -156,12 +155,8 @@ class Keeper:
         return credentials
 
     def _unexpected(self, error: Exception) -> Invalid:
-        # Its text may hold an answer, and that a secret: only its kind and its place are told.
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return Invalid(
-            f'role "{self.role}": unexpected {type(error).__name__} at {Path(place.filename).name}:{place.lineno}',
-            "this is a defect of imds-proxy: please report this line",
-        )
+        advice = "this is a defect of imds-proxy: please report this line"
+        return Invalid(f'role "{self.role}": unexpected {told(error)}', advice)
 
     def _succeeded(self, credentials: Credentials) -> None:
         if self._failures:

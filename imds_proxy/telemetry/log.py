@@ -7,6 +7,8 @@ Modules log a short constant message and put what varies in `extra`:
 import json
 import logging
 import sys
+import traceback
+from pathlib import Path
 from typing import TextIO
 
 from imds_proxy.credentials import timestamp
@@ -29,6 +31,13 @@ def configure(level: str = "INFO", style: str = "auto", stream: TextIO | None = 
     # At DEBUG botocore logs STS answers, secrets and all: libraries never get below WARNING, whatever is asked.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("imds_proxy").setLevel(level)
+
+
+def told(error: BaseException) -> str:
+    """An unexpected error as its kind and its place: its text may hold an answer of AWS's, and that a secret."""
+    place = next(iter(reversed(traceback.extract_tb(error.__traceback__))), None)
+    at = f"{Path(place.filename).name}:{place.lineno}" if place else "an unknown place"
+    return f"{type(error).__name__} at {at}"
 
 
 class JsonFormatter(logging.Formatter):
