@@ -132,6 +132,7 @@ class AssumeRoleConfig(Table):
 
     source: Literal["assume-role"] = "assume-role"
     role_arn: RoleArn
+    from_: RoleName | None = Field(None, alias="from", description="the role here whose credentials call STS")
     session_name: str = Field("{hostname}", min_length=1, description="may hold {hostname}, {fqdn} and {machine_id}")
     duration: Seconds = Field(_HOUR, ge=15 * _MINUTE, le=12 * _HOUR)
     external_id: str | None = Field(None, min_length=2, max_length=1224, pattern=r"^[A-Za-z0-9_+=,.@:/\\-]*$")
@@ -147,7 +148,9 @@ class AssumeRoleConfig(Table):
     default: bool | None = Field(None, description="the role that callers without a grant of their own get")
 
     @model_validator(mode="after")
-    def _tags_agree(self) -> Self:
+    def _agrees(self) -> Self:
+        if self.from_ is not None and self.profile is not None:
+            raise ValueError("has both from and profile: one of them says whose credentials call STS")
         if missing := [key for key in self.transitive_tag_keys if key not in self.tags]:
             raise ValueError(f"transitive_tag_keys names {missing[0]!r}, which is not in tags")
         return self
@@ -156,11 +159,6 @@ class AssumeRoleConfig(Table):
     def account_id(self) -> str:
         """The account of the role."""
         return self.role_arn.split(":")[4]
-
-    def fingerprint(self, region: str | None) -> str:
-        """Equal for two roles only if everything that shapes their session is equal."""
-        shape = self.model_dump(mode="json", exclude={"serve", "default"}) | {"region": region}
-        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
 
 RoleConfig = AssumeRoleConfig
@@ -179,6 +177,13 @@ class Config(Table):
     renewal: RenewalConfig = RenewalConfig()
     roles: dict[RoleName, RoleConfig] = Field(min_length=1)
     instance: InstanceConfig | None = None
+
+    def fingerprint(self, name: str) -> str:
+        """Equal for two roles only if everything that shapes their session is equal, all the way up the chain."""
+        role = self.roles[name]
+        parent = self.fingerprint(role.from_) if role.from_ else None
+        shape = role.model_dump(mode="json", exclude={"serve", "default"}) | {"from": parent, "region": self.region}
+        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
     @property
     def default_role(self) -> str | None:
@@ -201,4 +206,20 @@ def cross_check(data: dict[str, Any]) -> list[tuple[str, str]]:
     mistakes += [(f"roles.{name}.default", f"roles.{marked[0]} is the default already") for name in marked[1:]]
     if len(served) > 1 and not marked and any("default" not in role for role in served.values()):
         mistakes.append(("roles", f"{len(served)} roles are served: mark one of them default = true"))
+    return mistakes + _chain_mistakes({name: role.get("from") for name, role in tables.items()})
+
+
+def _chain_mistakes(parents: dict[str, Any]) -> list[tuple[str, str]]:
+    """Roles assumed from a role that is not there, and every cycle once."""
+    mistakes: list[tuple[str, str]] = []
+    cyclic: set[str] = set()
+    for name in parents:
+        chain = [name]
+        while isinstance(parent := parents.get(chain[-1]), str) and parent in parents and parent not in chain:
+            chain.append(parent)
+        if isinstance(parent, str) and parent not in parents and len(chain) == 1:
+            mistakes.append((f"roles.{name}.from", f"there is no role {parent!r}"))
+        if parent == name and name not in cyclic:
+            cyclic.update(chain)
+            mistakes.append((f"roles.{name}.from", f"is a cycle: {' → '.join([*chain, name])}"))
     return mistakes

@@ -105,7 +105,7 @@ _PATTERNS = {
 
 def _nearest(location: list[int | str]) -> str:
     """`; did you mean "x"?` for an unknown key, or which keys there are."""
-    known = list(_model_at(location[:-1]).model_fields)
+    known = [field.alias or name for name, field in _model_at(location[:-1]).model_fields.items()]
     close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
     return f'; did you mean "{close[0]}"?' if close else f"; known here: {', '.join(known)}"
 

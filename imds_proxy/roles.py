@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config, RoleConfig
@@ -16,7 +17,9 @@ from imds_proxy.telemetry.stats import RenewalStats
 
 log = logging.getLogger(__name__)
 
-MakeSource = Callable[[str, RoleConfig], Source]
+Parent = Callable[[], Credentials | None]
+"""The live credentials of the role that another is assumed from."""
+MakeSource = Callable[[str, RoleConfig, Parent], Source]
 
 
 @dataclass(slots=True)
@@ -69,7 +72,7 @@ class Roles:
         before, self._roles = self._roles, {}
         for name, settings in config.roles.items():
             old = before.get(name)
-            fingerprint = f"{settings.fingerprint(config.region)}/{config.renewal.max_age}"
+            fingerprint = f"{config.fingerprint(name)}/{config.renewal.max_age}"
             if old is not None and old.fingerprint == fingerprint:
                 self._roles[name] = Role(settings, fingerprint, old.keeper, old.renewing, old.retry)
                 continue
@@ -85,7 +88,7 @@ class Roles:
         """Begin to renew every role that is not being renewed yet; try those that failed again at once."""
         for name, role in self._roles.items():
             if role.renewing is None:
-                source = make_source(name, role.settings)
+                source = make_source(name, role.settings, partial(self._live, role.settings.from_))
                 role.renewing = asyncio.create_task(role.keeper.run(source), name=f"keep {name}")
             elif role.keeper.failure is not None:  # a reload often is somebody's way to say that it is mended
                 role.retry = asyncio.create_task(role.keeper.renew(), name=f"retry {name}")
@@ -94,6 +97,12 @@ class Roles:
         """Stop renewing."""
         for role in self._roles.values():
             await _stop(role)
+
+    def _live(self, name: str | None) -> Credentials | None:
+        """Looked up when it is asked for: a reload may have put another keeper in the place."""
+        role = self._roles.get(name) if name is not None else None
+        held = role.keeper.live() if role is not None else None
+        return held.credentials if held is not None else None
 
     def _keeper(self, name: str, max_age: int | None, fingerprint: str, old: Role | None) -> Keeper:
         keeper = Keeper(name, clock=self._clock, stats=self._stats, max_age=max_age)

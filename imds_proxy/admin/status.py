@@ -68,6 +68,7 @@ class Status:
             "role": name,
             "state": state,
             "source": role.settings.source,
+            "from": role.settings.from_,
             "role_arn": role.settings.role_arn,
             "served": role.settings.serve,
             "default": name == self._roles.default,

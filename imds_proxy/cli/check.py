@@ -3,6 +3,8 @@
 import argparse
 import asyncio
 import time
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from imds_proxy.cli import options as shared
@@ -29,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _try_roles(config: Config) -> int:
     from imds_proxy.clock import Clock
-    from imds_proxy.credentials import timestamp
+    from imds_proxy.credentials import Credentials, timestamp
     from imds_proxy.errors import SourceError
     from imds_proxy.sources.factory import SourceFactory
 
@@ -37,9 +39,12 @@ async def _try_roles(config: Config) -> int:
     region = sources.region(config.region)
     width = max(map(len, config.roles))
     failed = 0
-    for name, settings in config.roles.items():
+    obtained: dict[str | None, Credentials] = {}
+    for name in parents_first(config):
+        settings = config.roles[name]
         try:
-            credentials = await sources.make(name, settings, region).fetch()
+            source = sources.make(name, settings, partial(obtained.get, settings.from_), region=region)
+            credentials = obtained[name] = await source.fetch()
         except SourceError as error:
             failed = 1
             print(f"{name:<{width}}  {error.outcome}: {error.message}")
@@ -50,3 +55,13 @@ async def _try_roles(config: Config) -> int:
             until = f"until {timestamp(credentials.expiration)} ({minutes} min)"
             print(f"{name:<{width}}  ok: {credentials.session_arn}, {until}")
     return failed
+
+
+def parents_first(config: Config) -> Iterator[str]:
+    """The roles in an order in which each comes after the one it is assumed from."""
+    done: set[str | None] = {None}
+    while len(done) <= len(config.roles):
+        for name, settings in config.roles.items():
+            if name not in done and settings.from_ in done:
+                done.add(name)
+                yield name

@@ -4,7 +4,9 @@ moto verifies signatures, permissions and trust policies; it lets a session live
 AWS's answer to a key after its expiration, and a record of who called what.
 """
 
+import contextlib
 import json
+import random
 import socket
 import ssl
 import threading
@@ -137,10 +139,12 @@ def trust_policy(trusted: str, condition: dict[str, Any] | None) -> dict[str, An
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that was free a moment ago, from below those that the system gives to outgoing connections."""
+    while True:
+        port = random.randrange(16384, 32768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class _QuietHandler(MotoRequestHandler):

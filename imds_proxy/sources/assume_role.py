@@ -21,6 +21,7 @@ from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import Invalid, SourceError, Unreachable
 from imds_proxy.sources import session_name, sts_errors
 from imds_proxy.sources.aws_chain import AwsChain
+from imds_proxy.sources.base import BaseSource
 from imds_proxy.sources.sts_errors import Call
 
 log = logging.getLogger(__name__)
@@ -36,20 +37,28 @@ _TIME_LIMIT = 20.0
 _WHOAMI_TIME_LIMIT = 5.0
 
 
+CHAINED_LIMIT: Final = 3600
+"""AWS gives a chained session an hour at most, and refuses to give any where more is asked for."""
+
+
 class AssumeRole:
     """One role's source.
 
     Args:
         role: The name it has in the config.
         options: Its settings.
-        chain: Where base credentials come from.
+        base: Whose credentials call STS.
+        chain: Makes AWS sessions.
         region: The region of the STS endpoint, unless the settings name others.
         clock: Told what time AWS says it is.
     """
 
-    def __init__(self, role: str, options: AssumeRoleConfig, chain: AwsChain, region: str, clock: Clock) -> None:
+    def __init__(
+        self, role: str, options: AssumeRoleConfig, base: BaseSource, chain: AwsChain, region: str, clock: Clock
+    ) -> None:
         self._role = role
         self._options = options
+        self._base = base
         self._chain = chain
         self._regions = options.sts_regions or (region,)
         self._clock = clock
@@ -70,12 +79,9 @@ class AssumeRole:
         call = Call(self._role, "sts:AssumeRole", self._options.role_arn, region, "unknown identity")
         try:
             async with asyncio.timeout(_TIME_LIMIT):
-                session = self._chain.session(self._options.profile)
-                base = await session.get_credentials()
-                if base is None:
-                    raise sts_errors.no_base_credentials(self._role, self._options.profile)
-                call = replace(call, identity=f"key …{base.access_key[-4:]} of {base.method}")
-                async with self._client(session, region) as sts:
+                base = await self._base.base(self._role, self._chain)
+                call = replace(call, identity=base.identity)
+                async with self._client(base.session, region) as sts:
                     call = replace(call, endpoint=sts.meta.endpoint_url)
                     return await self._assume(sts, call)
         except (BotoCoreError, ResponseParserError, OSError, TimeoutError) as error:
@@ -103,7 +109,7 @@ class AssumeRole:
         parameters = {
             "RoleArn": options.role_arn,
             "RoleSessionName": session_name.render(options.session_name),
-            "DurationSeconds": options.duration,
+            "DurationSeconds": min(options.duration, CHAINED_LIMIT) if options.from_ else options.duration,
             "ExternalId": options.external_id,
             "Policy": options.policy,
             "PolicyArns": [{"arn": arn} for arn in options.policy_arns],

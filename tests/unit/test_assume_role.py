@@ -13,6 +13,7 @@ from imds_proxy.config import AssumeRoleConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
 from imds_proxy.sources.assume_role import AssumeRole
 from imds_proxy.sources.aws_chain import AwsChain
+from imds_proxy.sources.base import FromChain
 
 ROLE = "arn:aws:iam::123456789012:role/Deploy"
 POLICY = {"Version": "2012-10-17", "Statement": []}
@@ -21,7 +22,7 @@ METADATA = {"iam-role", "container-role"}
 
 def source(*, chain=None, clock=None, region="eu-west-1", **settings):
     options = AssumeRoleConfig.model_validate({"role_arn": ROLE, "session_name": "web1", **settings})
-    return AssumeRole("deploy", options, chain or AwsChain(), region, clock or Clock())
+    return AssumeRole("deploy", options, FromChain(options.profile), chain or AwsChain(), region, clock or Clock())
 
 
 # The request

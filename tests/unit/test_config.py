@@ -91,7 +91,8 @@ def test_every_mistake_shows_at_once_with_its_key_and_the_nearest_right_one():
 
 def test_a_key_without_a_near_one_lists_what_there_is():
     assert mistakes({"roles": role_table(zzz=1)}) == [
-        "roles.deploy.zzz: unknown key; known here: " + ", ".join(type(parse_role()).model_fields)
+        "roles.deploy.zzz: unknown key; known here: "
+        + ", ".join(name.rstrip("_") for name in type(parse_role()).model_fields)
     ]
 
 
@@ -170,10 +171,41 @@ def test_a_config_that_serves_nothing_is_a_mistake():
 )
 def test_two_roles_share_a_session_only_if_everything_that_shaped_it_is_the_same(change):
     """kube2iam hands out another external id's session."""
-    plain, changed = (parse({"roles": role_table(**more)}, "t").roles["deploy"] for more in ({}, change))
-    assert plain.fingerprint(None) != changed.fingerprint(None)
-    assert plain.fingerprint(None) != plain.fingerprint("eu-west-1")
-    assert plain.fingerprint(None) == parse_role().fingerprint(None)
+    plain, same, changed = (
+        parse({"roles": role_table(**more)}, "t").fingerprint("deploy") for more in ({}, {}, change)
+    )
+    assert plain == same != changed
+    assert plain != parse({"roles": role_table(), "region": "eu-west-1"}, "t").fingerprint("deploy")
+
+
+def test_a_chained_session_is_another_when_anything_up_the_chain_is():
+    def fingerprint(**parent):
+        chain = role_table("host", serve=False, **parent) | role_table("deploy", **{"from": "host"})
+        return parse({"roles": chain}, "t").fingerprint("deploy")
+
+    assert fingerprint() == fingerprint() != fingerprint(external_id="xy")
+    assert fingerprint() != parse({"roles": role_table()}, "t").fingerprint("deploy")
+
+
+def chain(**parents):
+    roles = {}
+    for name, parent in parents.items():
+        roles |= role_table(name, default=False, **({"from": parent} if parent else {}))
+    return {"roles": roles}
+
+
+def test_a_cycle_is_a_mistake_that_shows_it_once():
+    assert mistakes(chain(a="b", b="c", c="a")) == ["roles.a.from: is a cycle: a → b → c → a"]
+    assert mistakes(chain(a="a")) == ["roles.a.from: is a cycle: a → a"]
+    assert mistakes(chain(a="b", b="c", c="b")) == ["roles.b.from: is a cycle: b → c → b"]
+    assert mistakes(chain(a="x", b="a")) == ["roles.a.from: there is no role 'x'"]
+    assert parse(chain(a=None, b="a", c="b"), "t").roles["c"].from_ == "b"
+
+
+def test_whose_credentials_call_sts_is_said_once():
+    two = role_table("host") | role_table("deploy", default=True, profile="p", **{"from": "host"})
+    wanted = "roles.deploy: has both from and profile: one of them says whose credentials call STS"
+    assert mistakes({"roles": two}) == [wanted]
 
 
 def test_a_policy_is_json_or_a_table_and_nothing_else():

@@ -26,7 +26,7 @@ def test_the_config_example_is_valid():
 def test_the_config_example_names_every_key():
     models = [Config, AssumeRoleConfig, *(field.annotation for field in Config.model_fields.values())]
     keys = {key for model in models for key in getattr(model, "model_fields", {})}
-    assert {key for key in keys if not re.search(rf"\b{key}\b", example())} == {"source"}
+    assert {key for key in keys if not re.search(rf"\b{key.rstrip('_')}\b", example())} == {"source"}
 
 
 def test_the_metrics_table_has_every_metric():

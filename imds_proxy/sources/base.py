@@ -1,0 +1,62 @@
+"""Whose credentials call STS: the daemon's own AWS chain, or another role of the config (role chaining)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from imds_proxy.credentials import Credentials
+from imds_proxy.errors import Unreachable
+from imds_proxy.sources import sts_errors
+from imds_proxy.sources.aws_chain import AwsChain
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A session that calls STS, and whose it is in words for a message."""
+
+    session: Any
+    identity: str
+
+
+class BaseSource(Protocol):
+    """One way to have a session that calls STS."""
+
+    async def base(self, role: str, chain: AwsChain) -> Base:
+        """The session for one call, made afresh each time. Raises SourceError when there are no credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromChain:
+    """The daemon's own AWS chain, or one profile of it."""
+
+    profile: str | None
+
+    async def base(self, role: str, chain: AwsChain) -> Base:
+        """Read again at every call, so that a key rotated on disk needs no restart."""
+        session = chain.session(self.profile)
+        credentials = await session.get_credentials()
+        if credentials is None:
+            raise sts_errors.no_base_credentials(role, self.profile)
+        return Base(session, f"key …{credentials.access_key[-4:]} of {credentials.method}")
+
+
+@dataclass(frozen=True, slots=True)
+class FromRole:
+    """Another role's live credentials."""
+
+    name: str
+    live: Callable[[], Credentials | None]
+
+    async def base(self, role: str, chain: AwsChain) -> Base:
+        """As that role is now."""
+        credentials = self.live()
+        if credentials is None:
+            raise Unreachable(
+                f'role "{role}": the role it is assumed from, "{self.name}", has no credentials at this time',
+                f'see what is wrong with "{self.name}"',
+            )
+        session = chain.session()
+        session.set_credentials(
+            credentials.access_key_id, credentials.secret_access_key.reveal(), credentials.session_token.reveal()
+        )
+        return Base(session, credentials.session_arn)
