@@ -46,7 +46,7 @@ class StateDir:
 
 
 def open_state_dir(path: Path) -> StateDir:
-    """Make sure that `path` is a writable directory of this user's, made when its parent is there.
+    """Make sure that `path` is a writable directory of this user's; it is made where it is missing.
 
     Raises:
         StateError: With what to do about it.
