@@ -6,15 +6,9 @@ from pathlib import Path
 import pytest
 
 from imds_proxy.demo.aws_double import AwsDouble
-from support.daemon import DaemonProcess
+from support.daemon import HOST, DaemonProcess
 
-CONFIG = """
-region = "eu-west-1"
-state_dir = "STATE"
-[metadata]
-listen = ["127.0.0.1:PORT"]
-[admin]
-listen = "127.0.0.1:ADMIN"
+ROLE = """
 [roles.deploy]
 role_arn = "{role_arn}"
 session_name = "test-host"
@@ -33,7 +27,7 @@ class Account:
 
     def config(self, extra: str = "") -> str:
         """A config with the role `deploy`; `extra` is appended, and so may add keys to that role's table."""
-        return CONFIG.format(role_arn=self.role_arn, sts=self.double.url) + extra
+        return HOST + ROLE.format(role_arn=self.role_arn, sts=self.double.url) + extra
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 from tools import BenchError, program
 
 from imds_proxy.demo.aws_double import AwsDouble, free_port
-from support.daemon import START_TIME, DaemonProcess, request, wait
+from support.daemon import HOST, START_TIME, DaemonProcess, request, wait
 
 ROLE = "deploy"
 LIST = "/latest/meta-data/iam/security-credentials/"
@@ -21,13 +21,7 @@ QUIET = ("--log-level", "WARNING")
 
 DAEMON, NGINX_MEMORY, NGINX_FILE, AIOHTTP = "imds-proxy", "nginx (memory)", "nginx (file)", "aiohttp"
 
-_CONFIG = """
-region = "eu-west-1"
-state_dir = "STATE"
-[metadata]
-listen = ["127.0.0.1:PORT"]
-[admin]
-listen = "127.0.0.1:ADMIN"
+_ROLE = """
 [roles.{role}]
 role_arn = "{role_arn}"
 session_name = "bench"
@@ -95,7 +89,7 @@ class Account:
     def daemon(self, folder: Path, extra: str = "") -> DaemonProcess:
         """A daemon for this account, not yet started; its files are in `folder`, which is made."""
         folder.mkdir()
-        config = _CONFIG.format(role=ROLE, role_arn=self._role_arn, sts=self.double.url, extra=extra)
+        config = HOST + _ROLE.format(role=ROLE, role_arn=self._role_arn, sts=self.double.url, extra=extra)
         return DaemonProcess(folder, config, self._environment, arguments=QUIET)
 
 

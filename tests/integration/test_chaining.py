@@ -7,15 +7,9 @@ import pytest
 
 from imds_proxy.demo.aws_double import ACCOUNT
 from support.aws import is_assume_role, parameter, short_session
-from support.daemon import START_TIME, wait
+from support.daemon import HOST, START_TIME, wait
 
-CONFIG = """
-region = "eu-west-1"
-state_dir = "STATE"
-[metadata]
-listen = ["127.0.0.1:PORT"]
-[admin]
-listen = "127.0.0.1:ADMIN"
+ROLES = """
 [renewal]
 start_grace = 0
 [roles.deploy]
@@ -47,7 +41,7 @@ def chain(aws):
     for name in ("host", "middle", "deploy"):
         arns[name] = aws.double.add_role(f"{name}{number}", trusted)
         trusted = f"arn:aws:sts::{ACCOUNT}:assumed-role/{name}{number}/web1"
-    return SimpleNamespace(arns=arns, session=trusted, config=CONFIG.format(**arns, sts=aws.double.url))
+    return SimpleNamespace(arns=arns, session=trusted, config=HOST + ROLES.format(**arns, sts=aws.double.url))
 
 
 @pytest.fixture

@@ -14,6 +14,16 @@ from typing import Self
 from imds_proxy.demo.aws_double import free_port
 
 START_TIME = 20.0
+
+HOST = """
+region = "eu-west-1"
+state_dir = "STATE"
+[metadata]
+listen = ["127.0.0.1:PORT"]
+[admin]
+listen = "127.0.0.1:ADMIN"
+"""
+"""The part of a config that is the same for every daemon of a test."""
 ISSUED = "session-tokens.issued"
 
 
