@@ -19,6 +19,7 @@ from imds_proxy.metadata import container
 from imds_proxy.metadata.container import load_or_make_tokens
 from imds_proxy.sources.assume_role import AssumeRole
 from imds_proxy.sources.aws_chain import AwsChain
+from imds_proxy.sources.base import FromChain
 from imds_proxy.state import open_state_dir
 from support.plane import ACCOUNT, CONTAINER_TOKEN, credentials, plane, role_table
 
@@ -298,7 +299,7 @@ async def test_rule_29_aws_is_reached_through_https_proxy(no_aws, monkeypatch, n
     async with Listening() as proxy:
         monkeypatch.setenv(name, proxy.url)
         with pytest.raises(SourceError):
-            await AssumeRole("deploy", settings, AwsChain(), "eu-west-1", Clock()).fetch()
+            await AssumeRole("deploy", settings, FromChain(None), AwsChain(), "eu-west-1", Clock()).fetch()
         assert proxy.lines[0] == b"CONNECT sts.eu-west-1.amazonaws.com:443 HTTP/1.1\r\n"
 
 
@@ -316,5 +317,5 @@ async def test_rule_29_the_daemon_never_takes_its_own_endpoint_as_a_source(no_aw
             monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
         settings = AssumeRoleConfig(role_arn=f"arn:aws:iam::{ACCOUNT}:role/deploy", session_name="host")
         with pytest.raises(SourceError):
-            await AssumeRole("deploy", settings, AwsChain(), "eu-west-1", Clock()).fetch()
+            await AssumeRole("deploy", settings, FromChain(None), AwsChain(), "eu-west-1", Clock()).fetch()
         assert plane_.stats.answers.total() == 0
