@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -90,7 +91,6 @@ def test_the_completion_is_valid_bash(tmp_path):
 
 def test_the_schema_is_a_valid_json_schema_and_knows_the_config(aws):
     """The editor would mark a right file as wrong."""
-    jsonschema = pytest.importorskip("jsonschema")
     import tomllib  # noqa: PLC0415
 
     schema = json.loads(run("config", "schema").stdout)
