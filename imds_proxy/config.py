@@ -1,4 +1,4 @@
-"""The config file as typed models: the only place that knows its keys.
+"""The config file as typed models; nothing but this file and `config_roles.py` knows its keys.
 
 No I/O here; `config_file.py` reads the file and words the mistakes.
 """
@@ -6,85 +6,17 @@ No I/O here; `config_file.py` reads the file and words the mistakes.
 import hashlib
 import ipaddress
 import json
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field
+
+from imds_proxy.config_roles import AnyRole
+from imds_proxy.config_values import DAY, HOUR, Listen, Region, RoleName, Seconds, Table
 
 DEFAULT_PATH = Path("/etc/imds-proxy/config.toml")
 DEFAULT_LISTEN = "127.0.0.1:1338"
 DEFAULT_ADMIN_LISTEN = "127.0.0.1:9338"
-SYSTEMD_PREFIX = "systemd:"
-
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
-
-
-def parse_duration(value: object) -> object:
-    """`"1h"`, `"90m"`, `"1h30m"`, `"900s"` or a whole number of seconds; anything else raises ValueError."""
-    if isinstance(value, str) and value and (match := _DURATION.fullmatch(value)):
-        amounts = (int(amount or 0) for amount in match.groups())
-        return sum(amount * unit for amount, unit in zip(amounts, (_DAY, _HOUR, _MINUTE, 1), strict=True))
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise ValueError('expected a duration such as "1h", "30m" or "900s"')
-
-
-def split_listen(value: str) -> tuple[str, int]:
-    """`"127.0.0.1:1338"` or `"[::1]:1338"` as (IP address literal, port); raises ValueError with the form expected."""
-    host, colon, port = value.rpartition(":")
-    if not colon or not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004 - the largest port
-        raise ValueError('expected "ADDRESS:PORT", "[IPV6]:PORT" or "systemd:NAME"')
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if (":" in bare) != (bare != host):
-        raise ValueError("an IPv6 address is written in brackets, as in [::1]:1338")
-    try:
-        ipaddress.ip_address(bare)
-    except ValueError:
-        raise ValueError(f"expected an IP address, not {bare!r}") from None
-    return bare, int(port)
-
-
-def _listen(value: str) -> str:
-    if value.startswith(SYSTEMD_PREFIX):
-        if value == SYSTEMD_PREFIX:
-            raise ValueError("expected the socket's FileDescriptorName after systemd:")
-        return value
-    split_listen(value)
-    return value
-
-
-def _policy(value: object) -> object:
-    """An IAM policy as a TOML table or as JSON text; kept as compact JSON text."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise ValueError(f"expected an IAM policy as a table or as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError("expected an IAM policy as a table or as JSON")  # noqa: TRY004 - pydantic reports ValueError
-    return json.dumps(value, separators=(",", ":"))
-
-
-Seconds = Annotated[int, BeforeValidator(parse_duration, json_schema_input_type=str | int)]
-Listen = Annotated[str, AfterValidator(_listen)]
-Policy = Annotated[str, BeforeValidator(_policy, json_schema_input_type=str | dict[str, Any])]
-RoleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_+=,.@-]{0,63}$")]
-RoleArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$")]
-PolicyArn = Annotated[
-    str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9_+=,.@/-]+$")
-]
-Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")]
-HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+(/.*)?$")]
-TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-TagValue = Annotated[str, StringConstraints(max_length=256)]
-
-
-class Table(BaseModel):
-    """A TOML table: unknown keys refused, never changed after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class MetadataConfig(Table):
@@ -127,42 +59,12 @@ class InstanceConfig(Table):
     user_data: str | None = None
 
 
-class AssumeRoleConfig(Table):
-    """`[roles.NAME]` with `source = "assume-role"`, the default. STS parameters are AWS's, by AWS's names."""
+class BaseKeyConfig(Table):
+    """`[base_key]`: the IAM user's key that this host starts from, in the shared credentials file."""
 
-    source: Literal["assume-role"] = "assume-role"
-    role_arn: RoleArn
-    from_: RoleName | None = Field(None, alias="from", description="the role here whose credentials call STS")
-    session_name: str = Field("{hostname}", min_length=1, description="may hold {hostname}, {fqdn} and {machine_id}")
-    duration: Seconds = Field(_HOUR, ge=15 * _MINUTE, le=12 * _HOUR)
-    external_id: str | None = Field(None, min_length=2, max_length=1224, pattern=r"^[A-Za-z0-9_+=,.@:/\\-]*$")
-    policy: Policy | None = Field(None, description="session policy")
-    policy_arns: tuple[PolicyArn, ...] = Field((), max_length=10)
-    tags: dict[TagKey, TagValue] = Field({}, max_length=50)
-    transitive_tag_keys: tuple[TagKey, ...] = Field((), max_length=50)
-    source_identity: str | None = Field(None, min_length=2, max_length=64, pattern=r"^[A-Za-z0-9_+=,.@-]*$")
-    sts_endpoint: HttpUrl | None = Field(None, description="a private STS endpoint")
-    sts_regions: tuple[Region, ...] = Field((), description="tried in order; left out: the region above")
-    profile: str | None = Field(None, min_length=1, description="the daemon's own AWS profile for this call")
-    serve: bool = Field(default=True, description="false: a step of a chain, never handed out")
-    default: bool | None = Field(None, description="the role that callers without a grant of their own get")
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Self:
-        if self.from_ is not None and self.profile is not None:
-            raise ValueError("has both from and profile: one of them says whose credentials call STS")
-        if missing := [key for key in self.transitive_tag_keys if key not in self.tags]:
-            raise ValueError(f"transitive_tag_keys names {missing[0]!r}, which is not in tags")
-        return self
-
-    @property
-    def account_id(self) -> str:
-        """The account of the role."""
-        return self.role_arn.split(":")[4]
-
-
-RoleConfig = AssumeRoleConfig
-"""Any role; each further source is a member of this union, told apart by `source`."""
+    rotate_every: Seconds | None = Field(None, ge=DAY, description="make a new key this often; left out: never")
+    delete_after: Seconds = Field(DAY, ge=HOUR, description="how long the old key stays, deactivated, for a way back")
+    profile: str = Field("default", min_length=1, description="the profile that holds the key")
 
 
 class Config(Table):
@@ -175,13 +77,14 @@ class Config(Table):
     metadata: MetadataConfig = MetadataConfig()
     admin: AdminConfig = AdminConfig()
     renewal: RenewalConfig = RenewalConfig()
-    roles: dict[RoleName, RoleConfig] = Field(min_length=1)
+    base_key: BaseKeyConfig | None = None
+    roles: dict[RoleName, AnyRole] = Field(min_length=1)
     instance: InstanceConfig | None = None
 
     def fingerprint(self, name: str) -> str:
         """Equal for two roles only if everything that shapes their session is equal, all the way up the chain."""
         role = self.roles[name]
-        parent = self.fingerprint(role.from_) if role.from_ else None
+        parent = self.fingerprint(role.parent) if role.parent else None
         shape = role.model_dump(mode="json", exclude={"serve", "default"}) | {"from": parent, "region": self.region}
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from imds_proxy.config import Config, cross_check
+from imds_proxy.config_roles import ROLE_TABLES
 from imds_proxy.errors import ConfigError
 
 
@@ -55,9 +56,11 @@ def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
 
 def _mistake(error: ErrorDetails) -> str:
     location = [part for part in error["loc"] if part != "[key]"]
-    path = ".".join(str(part) for part in location)
+    path = ".".join(str(part) for part in _without_tag(location))
     if error["type"] == "extra_forbidden":
         return f"{path}: unknown key{_nearest(location)}"
+    if error["type"] == "union_tag_invalid":
+        return f"{path}.source: expected one of {', '.join(ROLE_TABLES)}"
     if error["type"] == "missing":
         return f"{path}: is required"
     return f"{path}: {_expectation(error)}"
@@ -98,6 +101,10 @@ _PATTERNS = {
     "region": 'expected a region such as "eu-west-1"',
     "availability_zone": 'expected the region and one letter, such as "eu-west-1a"',
     "instance_id": "expected i- or mi- and 8 to 17 hexadecimal digits",
+    "trust_anchor_arn": "expected arn:aws:rolesanywhere:REGION:ACCOUNT:trust-anchor/ID",
+    "profile_arn": "expected arn:aws:rolesanywhere:REGION:ACCOUNT:profile/ID (of Roles Anywhere, not of IAM)",
+    "url": "expected an http:// or https:// URL",
+    "endpoint": "expected an http:// or https:// URL",
     "mac": "expected a MAC address such as 02:00:5e:00:53:01",
     "sts_endpoint": 'expected a URL such as "https://vpce-….sts.eu-west-1.vpce.amazonaws.com"',
 }
@@ -110,8 +117,19 @@ def _nearest(location: list[int | str]) -> str:
     return f'; did you mean "{close[0]}"?' if close else f"; known here: {', '.join(known)}"
 
 
+def _without_tag(location: list[int | str]) -> list[int | str]:
+    """A key path without the source that pydantic puts behind a role's name."""
+    tagged = location[:1] == ["roles"] and len(location) > _TAG_AT and location[_TAG_AT] in ROLE_TABLES
+    return location[:_TAG_AT] + location[_TAG_AT + 1 :] if tagged else location
+
+
+_TAG_AT = 2
+
+
 def _model_at(location: list[int | str]) -> type[BaseModel]:
     """The model whose table stands at a key path."""
+    if location[:1] == ["roles"] and len(location) > _TAG_AT:
+        return ROLE_TABLES[str(location[_TAG_AT])]
     model: type[BaseModel] = Config
     for part in location:
         field = model.model_fields.get(str(part))

@@ -47,8 +47,9 @@ class Credentials:
         session_token: Secret.
         expiration: Seconds since the epoch, by AWS's clock.
         obtained: Seconds since the epoch, by this host's clock.
-        role_arn: The role's own ARN (arn:aws:iam::ACCOUNT:role/NAME).
-        session_arn: Who AWS says the session is (arn:aws:sts::ACCOUNT:assumed-role/NAME/SESSION).
+        role_arn: The role's own ARN (arn:aws:iam::ACCOUNT:role/NAME), where the source or the config says it.
+        session_arn: Who AWS says the session is (arn:aws:sts::ACCOUNT:assumed-role/NAME/SESSION), where it was said.
+        account: The twelve digits of the account, where the source says it and gives no ARN.
     """
 
     access_key_id: str
@@ -56,20 +57,22 @@ class Credentials:
     session_token: Secret
     expiration: float
     obtained: float
-    role_arn: str
-    session_arn: str
+    role_arn: str | None = None
+    session_arn: str | None = None
+    account: str | None = None
 
     def __post_init__(self) -> None:
         """Blank credentials are impossible; raises ValueError."""
         if not (self.access_key_id and self.secret_access_key and self.session_token):
             raise ValueError("blank credentials")
-        if self.session_arn.count(":") < 5 or self.role_arn.count(":") < 5:  # noqa: PLR2004 - the parts of an ARN
+        if any(arn is not None and arn.count(":") < 5 for arn in (self.session_arn, self.role_arn)):  # noqa: PLR2004
             raise ValueError("not an ARN")
 
     @property
-    def account_id(self) -> str:
-        """The twelve digits of the account the session belongs to."""
-        return self.session_arn.split(":")[4]
+    def account_id(self) -> str | None:
+        """The twelve digits of the account the session belongs to, where anybody said it."""
+        arn = self.session_arn or self.role_arn
+        return arn.split(":")[4] if arn else self.account
 
     @property
     def key_hint(self) -> str:
@@ -77,7 +80,7 @@ class Credentials:
         return self.access_key_id[-4:]
 
     def __repr__(self) -> str:
-        return f"Credentials(…{self.key_hint}, {self.session_arn}, until {timestamp(self.expiration)})"
+        return f"Credentials(…{self.key_hint}, {self.session_arn or self.role_arn}, until {timestamp(self.expiration)})"
 
 
 def timestamp(seconds: float) -> str:
@@ -99,12 +102,9 @@ def imds_document(credentials: Credentials) -> dict[str, str]:
 
 
 def container_document(credentials: Credentials) -> dict[str, str]:
-    """The container credentials document (PROTOCOL.md 27)."""
-    return {
-        "RoleArn": credentials.role_arn,
-        "AccountId": credentials.account_id,
-        **imds_document(credentials),
-    }
+    """The container credentials document (PROTOCOL.md 27), without the role and account that nobody said."""
+    about = {"RoleArn": credentials.role_arn, "AccountId": credentials.account_id}
+    return {name: value for name, value in about.items() if value} | imds_document(credentials)
 
 
 def process_document(credentials: dict[str, str]) -> dict[str, str | int]:
@@ -120,8 +120,8 @@ def process_document(credentials: dict[str, str]) -> dict[str, str | int]:
 
 def info_document(credentials: Credentials) -> dict[str, str]:
     """`iam/info`, which .NET reads before every document (PROTOCOL.md 20)."""
-    partition, account = credentials.role_arn.split(":")[1], credentials.account_id
-    name = credentials.role_arn.rpartition("/")[2]
+    arn = credentials.role_arn or f"arn:aws:iam::{credentials.account_id or _UNKNOWN_ACCOUNT}:role/imds-proxy"
+    partition, account, name = arn.split(":")[1], arn.split(":")[4], arn.rpartition("/")[2]
     return {
         "Code": "Success",
         "LastUpdated": timestamp(credentials.obtained),
@@ -132,6 +132,7 @@ def info_document(credentials: Credentials) -> dict[str, str]:
 
 # AWS gives an instance profile an id of 21 characters; a role has none of its own, and no client uses the value.
 _PROFILE_ID: Final = "AIPAIMDSPROXY00000000"
+_UNKNOWN_ACCOUNT: Final = "000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ def documents(credentials: Credentials) -> Documents:
     imds = imds_document(credentials)
     return Documents(
         imds=_json(imds),
-        extended=_json({**imds, "AccountId": credentials.account_id}),
+        extended=_json(imds | ({"AccountId": account} if (account := credentials.account_id) else {})),
         container=_json(container_document(credentials)),
         info=_json(info_document(credentials)),
     )

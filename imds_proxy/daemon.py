@@ -10,7 +10,6 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from imds_proxy.metadata.server import Server
 from imds_proxy.metadata.tokens import SessionTokens, load_or_make_key
 from imds_proxy.roles import Roles
 from imds_proxy.sockets import listener_host, open_listener
+from imds_proxy.sources.factory import SourceFactory
 from imds_proxy.state import StateDir, StateError, default_state_dir, open_state_dir
 from imds_proxy.systemd import Notifier
 from imds_proxy.telemetry.log import told
@@ -32,11 +32,9 @@ from imds_proxy.telemetry.stats import RenewalStats, RequestStats
 if TYPE_CHECKING:
     from aiohttp.web import AppRunner
 
-    from imds_proxy.sources.factory import SourceFactory
-
 log = logging.getLogger(__name__)
 
-_HEAVY_MODULES = ("imds_proxy.sources.factory", "imds_proxy.telemetry.metrics", "imds_proxy.admin.app")
+_HEAVY_MODULES = ("imds_proxy.telemetry.metrics", "imds_proxy.admin.app")
 
 
 class Daemon:
@@ -70,8 +68,7 @@ class Daemon:
         self._state: StateDir | None = None
         self._tokens: SessionTokens
         self._server = Server(self._requests, self.clock)
-        self._sources: SourceFactory | None = None
-        self._region = config.region
+        self._sources = SourceFactory(self.clock)
         self._status = Status(self._roles, self._requests, lambda: self._server.addresses, self.clock)
         self._admin: tuple[str, AppRunner] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -105,7 +102,7 @@ class Daemon:
         for module in _HEAVY_MODULES:  # in a thread, so that the loop keeps answering
             await asyncio.to_thread(importlib.import_module, module)
         await self._open_admin()
-        self._renew_roles()
+        await self._renew_roles()
 
     async def reload(self) -> None:
         """Take the config file as it is now; a bad one changes nothing and is told of in the log."""
@@ -145,7 +142,7 @@ class Daemon:
         await self._roles.update(config, self._state)
         with contextlib.suppress(ListenError):  # said in the log; the old listeners serve
             await self._listen()
-        self._renew_roles()
+        await self._renew_roles()
         await self._open_admin()
 
     def _open_state(self) -> StateDir | None:
@@ -164,14 +161,11 @@ class Daemon:
     async def _listen(self) -> None:
         await self._server.listen(self.config.metadata.listen, self.config.metadata.hop_limit, self._passed)
 
-    def _renew_roles(self) -> None:
+    async def _renew_roles(self) -> None:
         """Start the keepers, and serve with what is known by now (the region may come from the AWS profile)."""
-        from imds_proxy.sources.factory import SourceFactory  # noqa: PLC0415 - after the listeners are open
-
-        self._sources = self._sources or SourceFactory(self.clock)
-        self._region = self._sources.region(self.config.region)
+        await asyncio.to_thread(self._sources.prepare, self.config)
         self._server.answer = self._data_plane().answer
-        self._roles.start(partial(self._sources.make, region=self._region))
+        self._roles.start(self._sources.make)
 
     def _data_plane(self) -> DataPlane:
         """The data plane for the present config and roles."""
@@ -182,7 +176,7 @@ class Daemon:
             clock=self.clock,
             tokens=self._tokens,
             container_tokens=load_or_make_tokens(self._state, served),
-            region=self._region,
+            region=self._sources.region or self.config.region,
             hosts=[listener_host(listen, self._passed) for listen in self.config.metadata.listen],
         )
 
@@ -194,7 +188,7 @@ class Daemon:
         wanted, old = self.config.admin.listen, self._admin
         if old is not None and old[0] == wanted:
             return
-        metrics = Metrics(self._requests, self._renewals, self._roles.held, self.clock)
+        metrics = Metrics(self._requests, self._renewals, self._roles.held, self._roles.certificates, self.clock)
         try:
             self._admin = wanted, await app.start(self._status, metrics, open_listener(wanted, self._passed))
         except ListenError as error:

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from imds_proxy.clock import Clock
-from imds_proxy.config import Config, RoleConfig
+from imds_proxy.config import Config
+from imds_proxy.config_roles import RoleConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.renewal import saved
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.sources import Source
 from imds_proxy.state import StateDir, StateError
-from imds_proxy.telemetry.stats import RenewalStats
+from imds_proxy.telemetry.stats import CertificateStats, RenewalStats
 
 log = logging.getLogger(__name__)
 
 Parent = Callable[[], Credentials | None]
-"""The live credentials of the role that another is assumed from."""
+"""The live credentials of the role that another is obtained with."""
 MakeSource = Callable[[str, RoleConfig, Parent], Source]
 
 
@@ -66,6 +67,11 @@ class Roles:
         """The last credentials of every role."""
         return {name: role.keeper.last for name, role in self._roles.items()}
 
+    def certificates(self) -> Mapping[str, CertificateStats]:
+        """The certificates of the roles that have one."""
+        found = {name: role.keeper.certificate for name, role in self._roles.items()}
+        return {name: certificate for name, certificate in found.items() if certificate}
+
     async def update(self, config: Config, state: StateDir | None) -> None:
         """Take the roles of `config`: what is unchanged goes on untouched, and no live credentials are dropped."""
         self._state, self.default = state, config.default_role
@@ -88,7 +94,7 @@ class Roles:
         """Begin to renew every role that is not being renewed yet; try those that failed again at once."""
         for name, role in self._roles.items():
             if role.renewing is None:
-                source = make_source(name, role.settings, partial(self._live, role.settings.from_))
+                source = make_source(name, role.settings, partial(self._live, role.settings.parent))
                 role.renewing = asyncio.create_task(role.keeper.run(source), name=f"keep {name}")
             elif role.keeper.failure is not None:  # a reload often is somebody's way to say that it is mended
                 role.retry = asyncio.create_task(role.keeper.renew(), name=f"retry {name}")

@@ -33,18 +33,20 @@ async def _try_roles(config: Config) -> int:
     from imds_proxy.clock import Clock
     from imds_proxy.credentials import Credentials, timestamp
     from imds_proxy.errors import SourceError
+    from imds_proxy.sources import obtain
     from imds_proxy.sources.factory import SourceFactory
 
-    sources = SourceFactory(Clock())
-    region = sources.region(config.region)
+    clock = Clock()
+    sources = SourceFactory(clock)
+    sources.prepare(config)
     width = max(map(len, config.roles))
     failed = 0
     obtained: dict[str | None, Credentials] = {}
     for name in parents_first(config):
         settings = config.roles[name]
         try:
-            source = sources.make(name, settings, partial(obtained.get, settings.from_), region=region)
-            credentials = obtained[name] = await source.fetch()
+            source = sources.make(name, settings, partial(obtained.get, settings.parent))
+            credentials = obtained[name] = await obtain(name, source, clock)
         except SourceError as error:
             failed = 1
             print(f"{name:<{width}}  {error.outcome}: {error.message}")
@@ -58,10 +60,10 @@ async def _try_roles(config: Config) -> int:
 
 
 def parents_first(config: Config) -> Iterator[str]:
-    """The roles in an order in which each comes after the one it is assumed from."""
+    """The roles in an order in which each comes after the one it is obtained with."""
     done: set[str | None] = {None}
     while len(done) <= len(config.roles):
         for name, settings in config.roles.items():
-            if name not in done and settings.from_ in done:
+            if name not in done and settings.parent in done:
                 done.add(name)
                 yield name

@@ -63,7 +63,7 @@ def _row(role: dict[str, Any]) -> tuple[str, ...]:
         role["key"] or "-",
         left,
         role["next_attempt"][11:19],
-        role["session_arn"] or role["role_arn"],
+        role["session_arn"] or role["role_arn"] or "-",
     )
 
 

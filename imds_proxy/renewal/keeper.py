@@ -10,15 +10,19 @@ from dataclasses import dataclass, replace
 
 from imds_proxy.clock import Clock
 from imds_proxy.credentials import Credentials, Documents, documents, timestamp
-from imds_proxy.errors import Invalid, SourceError
+from imds_proxy.errors import Invalid, SourceError, Unreachable
 from imds_proxy.renewal.schedule import wait_after_failure, wait_after_success
-from imds_proxy.sources import Source
+from imds_proxy.sources import Source, obtain
 from imds_proxy.telemetry.log import told
-from imds_proxy.telemetry.stats import RenewalStats
+from imds_proxy.telemetry.stats import CertificateStats, RenewalStats
 
 log = logging.getLogger(__name__)
 
 _CLOCK_SKEW_WORTH_A_WORD = 60.0
+
+# A file, a command or a service may hand out one session for a while. With less than this part of its life left, it has
+# stopped renewing it, and that has to show before it hurts.
+_STALE = 1 / 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,11 @@ class Keeper:
         """The last good credentials, dead or alive; never to be served."""
         return self._held.credentials if self._held else None
 
+    @property
+    def certificate(self) -> CertificateStats | None:
+        """How the certificate of its source is, if it has one."""
+        return self._source.certificate if self._source else None
+
     def live(self) -> Held | None:
         """What may be served now: the last good credentials, if they are still alive."""
         held = self._held
@@ -98,7 +107,7 @@ class Keeper:
             credentials: What to hold.
             due: Renew at once, because the settings that shaped them have changed.
         """
-        self._hold(credentials)
+        self._hold(credentials, credentials.obtained)
         if due:
             self.next_attempt = self._clock.now()
 
@@ -107,8 +116,8 @@ class Keeper:
         self._source = source
         while True:
             due = self.next_attempt
-            await self._clock.sleep_until(due)
-            if self.next_attempt == due:  # nobody renewed meanwhile
+            changed = await self._due_or_changed(source, due)
+            if changed or self.next_attempt == due:  # nobody renewed meanwhile
                 await self.renew()
 
     async def renew(self) -> None:
@@ -124,6 +133,18 @@ class Keeper:
             self._renewal.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._renewal
+
+    async def _due_or_changed(self, source: Source, due: float) -> bool:
+        """Wait until a renewal is due, or the source says that there is something new; whether it was the latter."""
+        sleeping = asyncio.create_task(self._clock.sleep_until(due))
+        changing = asyncio.create_task(source.changed())
+        try:
+            await asyncio.wait({sleeping, changing}, return_when=asyncio.FIRST_COMPLETED)
+            return changing.done()
+        finally:
+            for task in (sleeping, changing):
+                task.cancel()
+            await asyncio.gather(sleeping, changing, return_exceptions=True)
 
     def _attempt_ended(self, _: asyncio.Task[None]) -> None:
         self._renewal = None
@@ -145,13 +166,18 @@ class Keeper:
         self.on_attempt(credentials)
 
     async def _fetch(self) -> Credentials:
+        """From the source, which may hand out the session that is held already, but not until its end."""
         assert self._source is not None  # noqa: S101 - `run` set it
-        credentials = await self._source.fetch()
-        if credentials.expiration <= self._clock.now():
-            raise Invalid(
-                f'role "{self.role}": the source handed out credentials dead since {timestamp(credentials.expiration)}',
-                "compare this host's clock with AWS's",
-            )
+        credentials = await obtain(self.role, self._source, self._clock)
+        held = self.last
+        if held is not None and _same(held, credentials):
+            end, left = credentials.expiration, credentials.expiration - self._clock.now()
+            if left < (end - held.obtained) * _STALE:
+                raise Unreachable(
+                    f'role "{self.role}": the source goes on handing out the session that ends at {timestamp(end)},'
+                    f" in {round(left / 60)} min",
+                    "see why it is not renewed where it comes from",
+                )
         return credentials
 
     def _unexpected(self, error: Exception) -> Invalid:
@@ -161,13 +187,18 @@ class Keeper:
     def _succeeded(self, credentials: Credentials) -> None:
         if self._failures:
             log.info("renewal works again", extra={"role": self.role, "failures": self._failures})
-        self._hold(credentials)
+        held = self.last
+        if held is not None and _same(held, credentials):  # half of what is left from now on, as if it were new
+            self._hold(replace(credentials, obtained=held.obtained), self._clock.now())
+            log.debug("the same session again", extra={"role": self.role, "next": timestamp(self.next_attempt)})
+            return
+        self._hold(credentials, credentials.obtained)
         log.info(
             "credentials renewed",
             extra={
                 "role": self.role,
                 "key": f"…{credentials.key_hint}",
-                "session": credentials.session_arn,
+                "session": credentials.session_arn or "not said by its source",
                 "expires": timestamp(credentials.expiration),
                 "next": timestamp(self.next_attempt),
             },
@@ -180,13 +211,12 @@ class Keeper:
         credentials = replace(credentials, obtained=min(credentials.obtained, self._clock.wall()))
         return Held(credentials, documents(credentials), float(int(credentials.expiration)))
 
-    def _hold(self, credentials: Credentials) -> None:
+    def _hold(self, credentials: Credentials, since: float) -> None:
+        """Hold `credentials`, and renew them when their age counted from `since` says so."""
         self._held = self._not_from_the_future(credentials)
         self.failure, self._failures = None, 0
         now = self._clock.now()
-        self.next_attempt = now + wait_after_success(
-            credentials.obtained, credentials.expiration, now, self._chance(), self._max_age
-        )
+        self.next_attempt = now + wait_after_success(since, credentials.expiration, now, self._chance(), self._max_age)
         self.holding.set()
 
     def _failed(self, error: SourceError) -> None:
@@ -211,3 +241,7 @@ class Keeper:
                 "next": timestamp(self.next_attempt),
             },
         )
+
+
+def _same(one: Credentials, other: Credentials) -> bool:
+    return (one.access_key_id, one.expiration) == (other.access_key_id, other.expiration)

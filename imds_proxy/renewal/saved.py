@@ -47,4 +47,5 @@ def _well_formed(fields: dict[str, object]) -> bool:
     """Whether every field has its type, and times are such: no rubbish may stop the daemon at every start."""
     times = [fields.pop("expiration"), fields.pop("obtained")]
     numbers = all(type(time) in {int, float} and 0 <= time < _LATEST for time in times)  # type: ignore[operator]
-    return numbers and all(isinstance(value, str) for value in fields.values())
+    unsaid = {"role_arn", "session_arn", "account"}
+    return numbers and all(isinstance(v, str) or (v is None and name in unsaid) for name, v in fields.items())

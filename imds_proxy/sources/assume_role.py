@@ -16,12 +16,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from imds_proxy.clock import Clock
-from imds_proxy.config import AssumeRoleConfig
+from imds_proxy.config_roles import AssumeRoleConfig
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import Invalid, SourceError, Unreachable
 from imds_proxy.sources import session_name, sts_errors
 from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.base import BaseSource
+from imds_proxy.sources.base import BaseSource, FromChain, FromRole
+from imds_proxy.sources.interface import Context, Source
 from imds_proxy.sources.sts_errors import Call
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,26 @@ CHAINED_LIMIT: Final = 3600
 """AWS gives a chained session an hour at most, and refuses to give any where more is asked for."""
 
 
-class AssumeRole:
+_PARTITION_REGIONS: Final = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+
+
+def make(role: str, settings: AssumeRoleConfig, context: Context) -> Source:
+    """The source of one role."""
+    if settings.from_ and settings.duration > CHAINED_LIMIT:
+        log.warning("a chained session lasts an hour at most: duration is cut to 1h", extra={"role": role})
+    base = FromRole(settings.from_, context.parent) if settings.from_ else FromChain(settings.profile)
+    region = context.region or fallback_region(role, settings.role_arn)
+    return AssumeRole(role, settings, base, context.chain(), region, context.clock)
+
+
+def fallback_region(role: str, role_arn: str) -> str:
+    """Where STS is called when nobody said a region."""
+    region = _PARTITION_REGIONS.get(role_arn.split(":")[1], "us-east-1")
+    log.info("no region is set: using STS of the partition's first one", extra={"role": role, "region": region})
+    return region
+
+
+class AssumeRole(Source):
     """One role's source.
 
     Args:

@@ -59,4 +59,4 @@ class FromRole:
         session.set_credentials(
             credentials.access_key_id, credentials.secret_access_key.reveal(), credentials.session_token.reveal()
         )
-        return Base(session, credentials.session_arn)
+        return Base(session, credentials.session_arn or f'key …{credentials.key_hint} of "{self.name}"')

@@ -1,20 +1,25 @@
-"""Config to source. Source modules are imported here and nowhere else, each when it is first needed."""
+"""Config to source.
 
-import logging
+`source = "web-identity"` is made by `make` of `web_identity.py`: each module is imported when a config first names it,
+so that a host pays for what it uses.
+"""
+
+import contextlib
+import importlib
 import os
 from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from imds_proxy.clock import Clock
-from imds_proxy.config import RoleConfig
+from imds_proxy.config import Config
+from imds_proxy.config_roles import RoleConfig
 from imds_proxy.credentials import Credentials
-from imds_proxy.sources.assume_role import CHAINED_LIMIT, AssumeRole
-from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.base import FromChain, FromRole
-from imds_proxy.sources.interface import Source
+from imds_proxy.errors import Invalid
+from imds_proxy.sources.interface import Context, Source
 
-log = logging.getLogger(__name__)
-
-_PARTITION_REGIONS = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+if TYPE_CHECKING:
+    from imds_proxy.sources.aws_chain import AwsChain
 
 
 class SourceFactory:
@@ -26,24 +31,44 @@ class SourceFactory:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._chain = AwsChain()
-
-    def region(self, configured: str | None) -> str | None:
+        self.region: str | None = None
         """The region that somebody named: the config, the environment or the AWS profile; None where nobody did."""
-        return configured or os.environ.get("AWS_REGION") or self._chain.region()
 
-    def make(
-        self, name: str, settings: RoleConfig, parent: Callable[[], Credentials | None], *, region: str | None
-    ) -> Source:
-        """The source of one role; `parent` gives the credentials of the role it is assumed from, if there is one."""
-        region = region or _fallback_region(name, settings.role_arn)
-        if settings.from_ and settings.duration > CHAINED_LIMIT:
-            log.warning("a chained session lasts an hour at most: duration is cut to 1h", extra={"role": name})
-        base = FromRole(settings.from_, parent) if settings.from_ else FromChain(settings.profile)
-        return AssumeRole(name, settings, base, self._chain, region, self._clock)
+    def prepare(self, config: Config) -> None:
+        """Import what the config needs and find the region. Takes its time: call it beside the loop."""
+        self.region = config.region or os.environ.get("AWS_REGION") or self._chain.region()
+        for settings in config.roles.values():
+            with contextlib.suppress(ModuleNotFoundError):  # `make` tells of it
+                importlib.import_module(_module(settings))
+
+    def make(self, name: str, settings: RoleConfig, parent: Callable[[], Credentials | None]) -> Source:
+        """The source of one role; `parent` gives the credentials of the role it is obtained with, if there is one."""
+        context = Context(self._clock, lambda: self._chain, self.region, parent)
+        try:
+            source: Source = importlib.import_module(_module(settings)).make(name, settings, context)
+        except ModuleNotFoundError as error:
+            return _NotInstalled(name, settings.source, str(error.name))
+        return source
+
+    @cached_property
+    def _chain(self) -> "AwsChain":
+        from imds_proxy.sources.aws_chain import AwsChain  # noqa: PLC0415 - 300 ms and 11 MB, where they are needed
+
+        return AwsChain()
 
 
-def _fallback_region(name: str, role_arn: str) -> str:
-    region = _PARTITION_REGIONS.get(role_arn.split(":")[1], "us-east-1")
-    log.info("no region is set: using STS of the partition's first one", extra={"role": name, "region": region})
-    return region
+class _NotInstalled(Source):
+    """A source whose extra is missing: the other roles go on."""
+
+    def __init__(self, role: str, source: str, module: str) -> None:
+        self._error = Invalid(
+            f'role "{role}": source = "{source}" needs the Python package {module}, which is not installed',
+            f'pip install "imds-proxy[{source}]"',
+        )
+
+    async def fetch(self) -> Credentials:
+        raise self._error
+
+
+def _module(settings: RoleConfig) -> str:
+    return f"imds_proxy.sources.{settings.source.replace('-', '_')}"

@@ -1,16 +1,77 @@
-"""What every source is."""
+"""What every source is, and what holds for all of them."""
 
-from typing import Protocol
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from imds_proxy.credentials import Credentials
+from imds_proxy.clock import Clock
+from imds_proxy.credentials import Credentials, timestamp
+from imds_proxy.errors import Invalid
+from imds_proxy.telemetry.stats import CertificateStats
+
+if TYPE_CHECKING:
+    from imds_proxy.sources.aws_chain import AwsChain
+
+LONGEST_LIFE: Final = 7 * 86400
+"""Seconds. AWS gives no session more than 36 hours, and other implementations of STS a week: whatever lives longer
+is a long-lived key with a date made up for it, or nonsense."""
 
 
-class Source(Protocol):
+class Source(ABC):
     """One way to obtain one role's credentials."""
 
+    certificate: CertificateStats | None = None
+    """How the certificate is that this source proves itself with, if it has one."""
+
+    @abstractmethod
     async def fetch(self) -> Credentials:
-        """Obtain fresh credentials; ends by itself within a time limit of its own.
+        """Obtain fresh credentials; ends by itself within a time limit of its own. Call it through `obtain`.
 
         Raises:
             SourceError: As Denied, Throttled, Unreachable or Invalid, in words for the operator.
         """
+
+    async def changed(self) -> None:
+        """Return when a fetch is worth making before the schedule says so. Raises nothing; here: never returns."""
+        await asyncio.get_running_loop().create_future()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the daemon gives to a source besides its settings.
+
+    Args:
+        clock: Wall time; told what time AWS says it is.
+        chain: The daemon's own AWS chain; botocore is imported when it is first asked for.
+        region: The region of the config, the environment or the AWS profile, if anybody said one.
+        parent: The live credentials of the role that this one is obtained with (`RoleConfig.parent`).
+    """
+
+    clock: Clock
+    chain: "Callable[[], AwsChain]"
+    region: str | None
+    parent: Callable[[], Credentials | None]
+
+
+async def obtain(role: str, source: Source, clock: Clock) -> Credentials:
+    """What the source hands out, if that is alive and its life is that of a session.
+
+    Raises:
+        SourceError: As `Source.fetch`; Invalid for dead credentials, and for such as outlive any session.
+    """
+    credentials = await source.fetch()
+    now, end = clock.now(), credentials.expiration
+    if end <= now:
+        raise Invalid(
+            f'role "{role}": the source handed out credentials dead since {timestamp(end)}',
+            "renew them where they come from, and compare this host's clock with AWS's",
+        )
+    if end > now + LONGEST_LIFE:
+        raise Invalid(
+            f'role "{role}": the source handed out credentials with a life of {round((end - now) / 86400)} days, which'
+            " no session has",
+            "have it hand out temporary credentials with their true expiration",
+        )
+    return credentials

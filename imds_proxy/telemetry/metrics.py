@@ -11,22 +11,27 @@ from prometheus_client.registry import Collector
 from imds_proxy import __version__
 from imds_proxy.clock import Clock
 from imds_proxy.credentials import Credentials
-from imds_proxy.telemetry.stats import Distribution, RenewalStats, RequestStats
+from imds_proxy.telemetry.stats import CertificateStats, Distribution, RenewalStats, RequestStats
 
 _OUTCOMES = ("success", "denied", "throttled", "unreachable", "invalid")
 _PREFIX = "imds_proxy_"
 
 Held = Callable[[], Mapping[str, Credentials | None]]
 """The configured roles, each with the last credentials it obtained."""
+Certificates = Callable[[], Mapping[str, CertificateStats]]
+"""Those of the roles that have one."""
 
 
 class Metrics:
     """Every metric of one daemon, in a registry of its own."""
 
-    def __init__(self, requests: RequestStats, renewals: RenewalStats, held: Held, clock: Clock) -> None:
+    def __init__(
+        self, requests: RequestStats, renewals: RenewalStats, held: Held, certificates: Certificates, clock: Clock
+    ) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_RequestCollector(requests))
         self._registry.register(_RoleCollector(renewals, held, clock))
+        self._registry.register(_CertificateCollector(certificates))
         ProcessCollector(registry=self._registry)
 
     def exposition(self) -> bytes:
@@ -96,6 +101,23 @@ class _RoleCollector(Collector):
         yield reloads
         skew = "AWS's clock less this host's; positive: this host is behind"
         yield GaugeMetricFamily(f"{_PREFIX}clock_skew_seconds", skew, self._clock.skew)
+
+
+class _CertificateCollector(Collector):
+    """The certificates of the roles that have one."""
+
+    def __init__(self, certificates: Certificates) -> None:
+        self._certificates = certificates
+
+    def collect(self) -> Iterator[Metric]:
+        name = f"{_PREFIX}certificate_expiration_timestamp_seconds"
+        expiration = GaugeMetricFamily(name, "When the certificate in use expires; 0: none", labels=("role",))
+        name = f"{_PREFIX}certificate_refusals"
+        refusals = CounterMetricFamily(name, "Certificate files that could not be used", labels=("role",))
+        for role, certificate in self._certificates().items():
+            expiration.add_metric((role,), certificate.expiration)
+            refusals.add_metric((role,), certificate.refused)
+        yield from (expiration, refusals)
 
 
 def _add(family: HistogramMetricFamily, labels: tuple[str, ...], distribution: Distribution) -> None:

@@ -6,6 +6,7 @@ They are touched on the way of a request, so nothing here waits for a lock and n
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 
 REQUEST_BUCKETS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025)
 RENEWAL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -37,6 +38,19 @@ class RequestStats:
         """Count one answer. Status 0 is a connection closed without one (PROTOCOL.md 16)."""
         self.answers[protocol, document, status] += 1
         self.durations.observe(seconds)
+
+
+@dataclass(slots=True)
+class CertificateStats:
+    """The certificate that a source proves itself with.
+
+    Args:
+        expiration: Of the one in use, seconds since the epoch; 0: there never was one.
+        refused: How often its files held what cannot be used.
+    """
+
+    expiration: float = 0.0
+    refused: int = 0
 
 
 class RenewalStats:

@@ -14,6 +14,7 @@ from imds_proxy.clock import Clock
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Unreachable
 from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.sources import Source
 from imds_proxy.telemetry.stats import RenewalStats
 from support import virtual_time
 from support.plane import ACCOUNT, CONTAINER_TOKEN, credentials, plane, role_table
@@ -204,7 +205,7 @@ async def test_rule_17_expired_by_awss_clock_is_expired(path, wall):
         assert (await every_answer(plane_, path)).status not in {200, 401}
 
 
-class Handing:
+class Handing(Source):
     """A source that hands out what it was given."""
 
     def __init__(self, make):
@@ -292,7 +293,7 @@ def test_rule_18_long_sessions_never_have_less_than_the_hour_clients_ask_early_b
     assert any(later > earlier for earlier, later in pairwise(left))
 
 
-class Silent:
+class Silent(Source):
     """An AWS that never answers."""
 
     def __init__(self):
@@ -342,7 +343,7 @@ async def test_rule_19_a_first_fetch_that_hangs_delays_no_answer():
 
 
 async def test_rule_19_the_last_good_credentials_are_served_while_aws_fails():
-    class Down:
+    class Down(Source):
         async def fetch(self):
             raise Unreachable("AWS does not answer", "wait")
 

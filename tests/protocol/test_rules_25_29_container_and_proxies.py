@@ -13,7 +13,7 @@ import pytest
 from imds_proxy.cli import client, environment
 from imds_proxy.cli.main import main
 from imds_proxy.clock import Clock
-from imds_proxy.config import AssumeRoleConfig
+from imds_proxy.config_roles import AssumeRoleConfig
 from imds_proxy.errors import SourceError
 from imds_proxy.metadata import container
 from imds_proxy.metadata.container import load_or_make_tokens

@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from imds_proxy.clock import Clock
-from imds_proxy.config import AssumeRoleConfig
+from imds_proxy.config_roles import AssumeRoleConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
 from imds_proxy.sources.assume_role import AssumeRole
 from imds_proxy.sources.aws_chain import AwsChain

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from imds_proxy.config import Config, parse_duration, split_listen
+from imds_proxy.config import Config
 from imds_proxy.config_file import load, parse
+from imds_proxy.config_values import parse_duration, split_listen
 from imds_proxy.errors import ConfigError
 from support.plane import role_table
 

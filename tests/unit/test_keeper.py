@@ -7,13 +7,14 @@ import pytest
 from imds_proxy.clock import Clock
 from imds_proxy.errors import Denied, Unreachable
 from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.sources import Source
 from imds_proxy.telemetry.stats import RenewalStats
 from support.plane import credentials
 
 NOW = 1_800_000_000.0
 
 
-class Source:
+class Told(Source):
     """Gives or raises what it is told to, and counts."""
 
     def __init__(self, *results):
@@ -59,7 +60,7 @@ async def renew(keeper, source):
 
 async def test_however_many_ask_the_source_is_asked_once(keeper):
     """aws_signing_helper makes 50 calls for 50 requests."""
-    source = keeper._source = Source(credentials(now=NOW))
+    source = keeper._source = Told(credentials(now=NOW))
     source.gate.clear()
     asking = [asyncio.create_task(keeper.renew()) for _ in range(500)]
     await asyncio.sleep(0)
@@ -71,8 +72,8 @@ async def test_however_many_ask_the_source_is_asked_once(keeper):
 
 
 async def test_a_failed_renewal_leaves_the_last_good_credentials(keeper, wall):
-    await renew(keeper, Source(credentials(now=NOW)))
-    await renew(keeper, Source(Unreachable("no route", "look")))
+    await renew(keeper, Told(credentials(now=NOW)))
+    await renew(keeper, Told(Unreachable("no route", "look")))
     assert keeper.live().credentials.key_hint == "AAAA"
     assert keeper.failure.outcome == "unreachable"
     assert keeper.failure.advice == "look"
@@ -81,7 +82,7 @@ async def test_a_failed_renewal_leaves_the_last_good_credentials(keeper, wall):
 
 
 async def test_dead_credentials_are_never_live(keeper, wall):
-    await renew(keeper, Source(credentials(now=NOW, life=3600)))
+    await renew(keeper, Told(credentials(now=NOW, life=3600)))
     wall.now = NOW + 3599.9
     assert keeper.live()
     wall.now = NOW + 3600
@@ -90,14 +91,14 @@ async def test_dead_credentials_are_never_live(keeper, wall):
 
 
 async def test_a_host_that_is_behind_does_not_serve_what_is_dead_at_aws(keeper, wall):
-    await renew(keeper, Source(credentials(now=NOW, life=3600)))
+    await renew(keeper, Told(credentials(now=NOW, life=3600)))
     keeper._clock.observe(NOW + 240)
     wall.now = NOW + 3400
     assert keeper.live() is None
 
 
 async def test_a_denial_is_retried_at_leisure_and_for_ever(keeper, wall):
-    source = Source(Denied("no"))
+    source = Told(Denied("no"))
     waits = []
     for _ in range(20):
         await renew(keeper, source)
@@ -107,14 +108,14 @@ async def test_a_denial_is_retried_at_leisure_and_for_ever(keeper, wall):
 
 
 async def test_success_forgets_the_failures(keeper, wall):
-    await renew(keeper, Source(Unreachable("no")))
-    await renew(keeper, Source(credentials(now=NOW)))
+    await renew(keeper, Told(Unreachable("no")))
+    await renew(keeper, Told(credentials(now=NOW)))
     assert keeper.failure is None
     assert keeper.next_attempt == wall.now + 1800
 
 
 async def test_credentials_that_are_dead_on_arrival_are_a_failure_not_a_success(keeper):
-    await renew(keeper, Source(credentials(now=NOW, life=-1)))
+    await renew(keeper, Told(credentials(now=NOW, life=-1)))
     assert keeper.live() is None
     assert "dead since" in keeper.failure.message
     assert outcomes(keeper) == {"invalid": 1}
@@ -122,7 +123,7 @@ async def test_credentials_that_are_dead_on_arrival_are_a_failure_not_a_success(
 
 async def test_an_exception_nobody_thought_of_does_not_end_renewal_nor_show_its_text(keeper, caplog):
     """limes stops renewing for good after one; its text may hold an answer with a secret in it."""
-    await renew(keeper, Source(KeyError("SecretAccessKey=wJalrXUtnFEMI")))
+    await renew(keeper, Told(KeyError("SecretAccessKey=wJalrXUtnFEMI")))
     assert keeper.failure.outcome == "invalid"
     assert "KeyError at test_keeper.py" in keeper.failure.message
     assert "wJalr" not in keeper.failure.message + caplog.text
@@ -141,7 +142,7 @@ async def test_credentials_of_changed_settings_are_served_and_renewed_at_once(ke
 
 
 async def test_closing_gives_up_an_attempt_under_way(keeper):
-    source = Source(credentials(now=NOW))
+    source = Told(credentials(now=NOW))
     source.gate.clear()
     running = asyncio.create_task(keeper.run(source))
     while not source.calls:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from imds_proxy.cli.main import parser
 from imds_proxy.clock import Clock
-from imds_proxy.config import AssumeRoleConfig, Config
+from imds_proxy.config import Config
 from imds_proxy.config_file import parse
+from imds_proxy.config_roles import ROLE_TABLES
 from imds_proxy.telemetry.metrics import Metrics
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
 
@@ -24,13 +25,13 @@ def test_the_config_example_is_valid():
 
 
 def test_the_config_example_names_every_key():
-    models = [Config, AssumeRoleConfig, *(field.annotation for field in Config.model_fields.values())]
+    models = [Config, *ROLE_TABLES.values(), *(field.annotation for field in Config.model_fields.values())]
     keys = {key for model in models for key in getattr(model, "model_fields", {})}
     assert {key for key in keys if not re.search(rf"\b{key.rstrip('_')}\b", example())} == {"source"}
 
 
 def test_the_metrics_table_has_every_metric():
-    exposed = Metrics(RequestStats(), RenewalStats(), dict, Clock())
+    exposed = Metrics(RequestStats(), RenewalStats(), dict, dict, Clock())
     names = re.findall(r"# TYPE imds_proxy_(\w+)", exposed.exposition().decode())
     assert names
     assert [name for name in names if f"| `{name}` |" not in README] == []

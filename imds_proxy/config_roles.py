@@ -1,0 +1,227 @@
+"""`[roles.NAME]`: one table for each way to obtain credentials, told apart by `source`."""
+
+import ipaddress
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from imds_proxy.config_values import (
+    DAY,
+    HOUR,
+    MINUTE,
+    AbsolutePath,
+    Command,
+    HttpUrl,
+    Policy,
+    PolicyArn,
+    ProfileArn,
+    Region,
+    RoleArn,
+    RoleName,
+    Seconds,
+    Table,
+    TagKey,
+    TagValue,
+    TrustAnchorArn,
+)
+
+DEFAULT_SOURCE = "assume-role"
+
+
+class RoleConfig(Table):
+    """What every role has."""
+
+    source: str
+    role_arn: RoleArn | None = Field(None, description="what clients are told; nothing is checked against it")
+    serve: bool = Field(default=True, description="false: a step of a chain only, never handed out")
+    default: bool | None = Field(None, description="the role that callers without a grant of their own get")
+
+    @property
+    def parent(self) -> str | None:
+        """The role whose credentials obtain this one's."""
+        return None
+
+    @property
+    def account_id(self) -> str | None:
+        """The account of the role, where the config says it."""
+        return self.role_arn.split(":")[4] if self.role_arn else None
+
+
+class StsConfig(RoleConfig):
+    """What AssumeRole and AssumeRoleWithWebIdentity share. STS parameters are AWS's, by AWS's names."""
+
+    role_arn: RoleArn
+    session_name: str = Field("{hostname}", min_length=1, description="may hold {hostname}, {fqdn} and {machine_id}")
+    duration: Seconds = Field(HOUR, ge=15 * MINUTE, le=12 * HOUR)
+    policy: Policy | None = Field(None, description="session policy")
+    policy_arns: tuple[PolicyArn, ...] = Field((), max_length=10)
+    sts_endpoint: HttpUrl | None = Field(None, description="a private STS endpoint")
+    sts_regions: tuple[Region, ...] = Field((), description="tried in order; left out: the region above")
+
+
+class AssumeRoleConfig(StsConfig):
+    """`source = "assume-role"`, the default."""
+
+    source: Literal["assume-role"] = "assume-role"
+    from_: RoleName | None = Field(None, alias="from", description="the role here whose credentials call STS")
+    external_id: str | None = Field(None, min_length=2, max_length=1224, pattern=r"^[A-Za-z0-9_+=,.@:/\\-]*$")
+    tags: dict[TagKey, TagValue] = Field({}, max_length=50)
+    transitive_tag_keys: tuple[TagKey, ...] = Field((), max_length=50)
+    source_identity: str | None = Field(None, min_length=2, max_length=64, pattern=r"^[A-Za-z0-9_+=,.@-]*$")
+    profile: str | None = Field(None, min_length=1, description="the daemon's own AWS profile for this call")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.from_ is not None and self.profile is not None:
+            raise ValueError("has both from and profile: one of them says whose credentials call STS")
+        if missing := [key for key in self.transitive_tag_keys if key not in self.tags]:
+            raise ValueError(f"transitive_tag_keys names {missing[0]!r}, which is not in tags")
+        return self
+
+    @property
+    def parent(self) -> str | None:
+        """The role named by `from`."""
+        return self.from_
+
+
+class RolesAnywhereConfig(RoleConfig):
+    """`source = "roles-anywhere"`: an X.509 certificate, by IAM Roles Anywhere."""
+
+    source: Literal["roles-anywhere"]
+    role_arn: RoleArn
+    trust_anchor_arn: TrustAnchorArn
+    profile_arn: ProfileArn
+    certificate: AbsolutePath = Field(description="PEM, or PKCS#12 with its key; intermediates may follow in it")
+    private_key: str | None = Field(None, description="PEM file, or pkcs11: URI; left out: in the certificate's file")
+    intermediates: AbsolutePath | None = Field(None, description="PEM file of the certificates up to the trust anchor")
+    passphrase_file: AbsolutePath | None = Field(
+        None, description="of the private key, the PKCS#12 file or the token (PIN)"
+    )
+    pkcs11_module: AbsolutePath | None = Field(None, description="the token's library, for a pkcs11: private_key")
+    session_name: str | None = Field(None, min_length=1, description="only if the profile accepts one")
+    duration: Seconds = Field(HOUR, ge=15 * MINUTE, le=12 * HOUR)
+    region: Region | None = Field(None, description="left out: the trust anchor's")
+    endpoint: HttpUrl | None = Field(None, description="a private Roles Anywhere endpoint")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        key = self.private_key
+        if key is not None and not key.startswith(("/", "pkcs11:")):
+            raise ValueError("private_key is an absolute path or a pkcs11: URI")
+        if (key or "").startswith("pkcs11:") != (self.pkcs11_module is not None):
+            raise ValueError("pkcs11_module and a pkcs11: private_key go together")
+        return self
+
+
+class WebIdentityConfig(StsConfig):
+    """`source = "web-identity"`: an OIDC token, from a file or a command."""
+
+    source: Literal["web-identity"]
+    token_file: AbsolutePath | None = Field(None, description="read at every renewal")
+    token_command: Command | None = Field(None, description="prints the token")
+    audience: str | None = Field(
+        None, min_length=1, description="what the token's aud has to be; left out: AWS decides"
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if (self.token_file is None) == (self.token_command is None):
+            raise ValueError("takes one of token_file and token_command")
+        return self
+
+
+class ProcessConfig(RoleConfig):
+    """`source = "process"`: the credential_process contract, version 1."""
+
+    source: Literal["process"]
+    command: Command = Field(description="an array, or one line; no shell runs it")
+    timeout: Seconds = Field(MINUTE, ge=1, le=10 * MINUTE)
+
+
+class FileConfig(RoleConfig):
+    """`source = "file"`: credentials that something else puts on the host."""
+
+    source: Literal["file"]
+    path: AbsolutePath
+    format: Literal["json", "imds", "ini"] = Field("json", description="json: the credential_process document")
+    profile: str = Field("default", min_length=1, description="of an INI file")
+    lifetime: Seconds | None = Field(None, ge=MINUTE, le=7 * DAY, description="of an INI file that has no expiry")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.format != "ini" and (extra := self.model_fields_set & {"profile", "lifetime"}):
+            raise ValueError(f'{min(extra)} is for format = "ini"; the other documents say it themselves')
+        return self
+
+
+class HttpConfig(RoleConfig):
+    """`source = "http"`: an internal credential service, or another imds-proxy."""
+
+    source: Literal["http"]
+    url: HttpUrl
+    shape: Literal["container", "imds", "process", "iot", "vault"] = "container"
+    token_file: AbsolutePath | None = Field(None, description="sent as the shape's own header; read at every renewal")
+    headers: dict[str, str] = Field({}, description="further headers; nothing secret")
+    client_certificate: AbsolutePath | None = Field(None, description="PEM; its key may be in it")
+    client_key: AbsolutePath | None = None
+    ca_bundle: AbsolutePath | None = Field(None, description="left out: the system's")
+    timeout: Seconds = Field(10, ge=1, le=5 * MINUTE)
+    allow_http: bool = Field(default=False, description="let secrets go over plain HTTP beyond this host")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.client_key is not None and self.client_certificate is None:
+            raise ValueError("client_key goes with client_certificate")
+        if not self.allow_http and not is_private_channel(self.url):
+            raise ValueError("url would send secrets in the clear: use https, or set allow_http = true")
+        return self
+
+
+class AmbientConfig(RoleConfig):
+    """`source = "ambient"`: what the daemon's own AWS chain gives (SSO cache, profile, environment)."""
+
+    source: Literal["ambient"]
+    profile: str | None = Field(None, min_length=1, description="left out: as the AWS SDKs choose it")
+
+
+def is_private_channel(url: str) -> bool:
+    """Whether nobody on a network can read what goes to `url`: TLS, or this host's own addresses."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or parts.hostname == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(parts.hostname or "")
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_link_local
+
+
+def source_of(role: Any) -> str:
+    """Which table a role's is."""
+    source = role.get("source", DEFAULT_SOURCE) if isinstance(role, dict) else getattr(role, "source", DEFAULT_SOURCE)
+    return source if isinstance(source, str) else ""
+
+
+AnyRole = Annotated[
+    Annotated[AssumeRoleConfig, Tag("assume-role")]
+    | Annotated[RolesAnywhereConfig, Tag("roles-anywhere")]
+    | Annotated[WebIdentityConfig, Tag("web-identity")]
+    | Annotated[ProcessConfig, Tag("process")]
+    | Annotated[FileConfig, Tag("file")]
+    | Annotated[HttpConfig, Tag("http")]
+    | Annotated[AmbientConfig, Tag("ambient")],
+    Discriminator(source_of),
+]
+"""Any role; each source is a member of this union."""
+
+ROLE_TABLES: dict[str, type[RoleConfig]] = {
+    "assume-role": AssumeRoleConfig,
+    "roles-anywhere": RolesAnywhereConfig,
+    "web-identity": WebIdentityConfig,
+    "process": ProcessConfig,
+    "file": FileConfig,
+    "http": HttpConfig,
+    "ambient": AmbientConfig,
+}
+"""The same by the name in `source`."""

@@ -1,0 +1,107 @@
+"""What a value in the config file may be: durations, addresses, ARNs, paths, commands."""
+
+import ipaddress
+import json
+import re
+import shlex
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+
+SYSTEMD_PREFIX = "systemd:"
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+def parse_duration(value: object) -> object:
+    """`"1h"`, `"90m"`, `"1h30m"`, `"900s"` or a whole number of seconds; anything else raises ValueError."""
+    if isinstance(value, str) and value and (match := _DURATION.fullmatch(value)):
+        amounts = (int(amount or 0) for amount in match.groups())
+        return sum(amount * unit for amount, unit in zip(amounts, (DAY, HOUR, MINUTE, 1), strict=True))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError('expected a duration such as "1h", "30m" or "900s"')
+
+
+def split_listen(value: str) -> tuple[str, int]:
+    """`"127.0.0.1:1338"` or `"[::1]:1338"` as (IP address literal, port); raises ValueError with the form expected."""
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004 - the largest port
+        raise ValueError('expected "ADDRESS:PORT", "[IPV6]:PORT" or "systemd:NAME"')
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if (":" in bare) != (bare != host):
+        raise ValueError("an IPv6 address is written in brackets, as in [::1]:1338")
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        raise ValueError(f"expected an IP address, not {bare!r}") from None
+    return bare, int(port)
+
+
+def _listen(value: str) -> str:
+    if value.startswith(SYSTEMD_PREFIX):
+        if value == SYSTEMD_PREFIX:
+            raise ValueError("expected the socket's FileDescriptorName after systemd:")
+        return value
+    split_listen(value)
+    return value
+
+
+def _policy(value: object) -> object:
+    """An IAM policy as a TOML table or as JSON text; kept as compact JSON text."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"expected an IAM policy as a table or as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError("expected an IAM policy as a table or as JSON")  # noqa: TRY004 - pydantic reports ValueError
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _absolute(value: str) -> str:
+    if not PurePosixPath(value).is_absolute():
+        raise ValueError("expected an absolute path, as in /etc/imds-proxy/…")
+    return value
+
+
+def _command(value: object) -> object:
+    """A program and its arguments: an array, or one line that is split as a shell would, but never run by one."""
+    if isinstance(value, str):
+        try:
+            value = shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"cannot be split into arguments: {error}") from None
+    if not isinstance(value, list) or not value or not all(isinstance(part, str) for part in value) or not value[0]:
+        raise ValueError('expected a command, as in ["/usr/bin/helper", "--option"] or "/usr/bin/helper --option"')
+    return tuple(value)
+
+
+Seconds = Annotated[int, BeforeValidator(parse_duration, json_schema_input_type=str | int)]
+Listen = Annotated[str, AfterValidator(_listen)]
+Policy = Annotated[str, BeforeValidator(_policy, json_schema_input_type=str | dict[str, Any])]
+AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+Command = Annotated[tuple[str, ...], BeforeValidator(_command, json_schema_input_type=str | list[str])]
+RoleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_+=,.@-]{0,63}$")]
+RoleArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$")]
+PolicyArn = Annotated[
+    str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9_+=,.@/-]+$")
+]
+Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")]
+TrustAnchorArn = Annotated[
+    str, StringConstraints(pattern=r"^arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:[0-9]{12}:trust-anchor/[0-9a-f-]{36}$")
+]
+ProfileArn = Annotated[
+    str, StringConstraints(pattern=r"^arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:[0-9]{12}:profile/[0-9a-f-]{36}$")
+]
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+(/.*)?$")]
+TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+TagValue = Annotated[str, StringConstraints(max_length=256)]
+
+
+class Table(BaseModel):
+    """A TOML table: unknown keys refused, never changed after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

@@ -1,0 +1,87 @@
+"""Files that sources read: credentials, certificates, keys, tokens. Never one that other users could have read."""
+
+import asyncio
+import os
+import stat
+
+from imds_proxy.errors import Denied, Invalid
+
+_LARGEST = 1 << 20  # bytes; no credentials or certificate chain comes near
+_POLL = 0.25  # seconds
+_OTHERS, _GROUP_WRITE, _GROUP = 0o007, 0o020, 0o070
+
+
+def read_file(role: str, path: str, what: str, *, private: bool) -> bytes:
+    """The content of a file.
+
+    Args:
+        role: For the message.
+        path: Absolute; a symbolic link is followed, as those that Kubernetes mounts are.
+        what: For the message: "private key", "token", ….
+        private: Refuse it when other users can read it (group read is theirs to give where root owns the file).
+
+    Raises:
+        Invalid: It is missing, no regular file, too large, or open to others; the advice says what to run.
+        Denied: This user may not read it.
+    """
+    try:
+        # A pipe without a writer would hold the daemon up: only O_NONBLOCK opens it at once.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except PermissionError:
+        advice = f"let the user the daemon runs as read it: chown it, or chmod u+r {path}, and chmod +x its folders"
+        raise Denied(f'role "{role}": {what} {path} may not be read by this user', advice) from None
+    except OSError as error:
+        raise Invalid(f'role "{role}": {what} {path} cannot be read: {error.strerror}', "correct the path") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Invalid(f'role "{role}": {what} {path} is not a regular file', "correct the path")
+        if private and _is_open_to_others(status):
+            advice = f"chmod 600 {path}, and replace what was in it if others may have read it"
+            raise Invalid(f'role "{role}": {what} {path} can be read or changed by other users', advice)
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise Invalid(f'role "{role}": {what} {path} is larger than 1 MB', "correct the path")
+    return content
+
+
+def _is_open_to_others(status: os.stat_result) -> bool:
+    group = _GROUP_WRITE if status.st_uid == 0 else _GROUP
+    return bool(status.st_mode & (_OTHERS | group)) or status.st_uid not in {0, os.geteuid()}
+
+
+class FileWatch:
+    """Tells when files were replaced or rewritten.
+
+    Looks twice in half a second instead of asking the kernel, so that it works on every file system and across the
+    symbolic links that Kubernetes swaps.
+    """
+
+    def __init__(self, *paths: str) -> None:
+        self._paths = paths
+        self._seen = self._signatures()
+
+    def note(self) -> None:
+        """Call it just before reading: what changes from now on is news."""
+        self._seen = self._signatures()
+
+    async def changed(self) -> None:
+        """Return within half a second after the files have become others and have been left alone for a moment."""
+        before = self._seen
+        while True:
+            await asyncio.sleep(_POLL)
+            now = self._signatures()
+            if now == before != self._seen:
+                return
+            before = now
+
+    def _signatures(self) -> list[tuple[int, int, int, int] | None]:
+        return [_signature(path) for path in self._paths]
+
+
+def _signature(path: str) -> tuple[int, int, int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - follows links, like the read
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
