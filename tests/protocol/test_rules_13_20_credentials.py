@@ -239,7 +239,7 @@ async def test_rule_17_a_source_that_hands_out_rubbish_takes_nothing_from_client
         assert (await plane_.get_container("other")).status == 503
 
 
-class HandingOut:
+class HandingOut(Source):
     """Sessions of a given life, each a while on its way."""
 
     def __init__(self, clock: Clock, life: float, takes: float):
