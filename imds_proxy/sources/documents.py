@@ -1,23 +1,35 @@
 """The JSON documents that programs, files and services hand credentials out in.
 
+In: bytes, and which shape they should have. Out: one session. Errors: Invalid, Denied; no message repeats a value of a
+document, which may be a secret, wherever it stands.
+
 "Sourcing credentials with an external process" and "Container credential provider" of the AWS SDKs and Tools guide,
 "Retrieve security credentials from instance metadata" of the EC2 user guide, "Authorizing direct calls to AWS services
 using AWS IoT Core credential provider" of the IoT Core guide, "AWS secrets engine (API)" of HashiCorp Vault.
 """
 
 import json
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from imds_proxy.credentials import Credentials, Secret
-from imds_proxy.errors import Denied, Invalid, SourceError
+from imds_proxy.errors import Denied, Invalid
+from imds_proxy.sources.interface import LONGEST_LIFE
 
-_LONG_LIVED = (
+_LONG_LIVED: Final = (
     "long-lived keys are not handed on: have it hand out a session, or give the key to this daemon alone and use"
     ' source = "assume-role"'
 )
+# What goes into files of lines and into headers has no spaces and no ends of line.
+_VALUE: Final = re.compile(r"[!-~]+")
+_ACCOUNT: Final = re.compile(r"\d{12}", re.ASCII)
+_ROLE_ARN: Final = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
+_SESSION_ARN: Final = re.compile(r"arn:aws[a-z-]*:sts::\d{12}:(assumed-role|federated-user)/[\w+=,.@/:-]+", re.ASCII)
+# Shorter than a secret key, and not all capitals as a key id is.
+_CODE: Final = re.compile(r"[A-Z](?=[A-Z]*[a-z])[A-Za-z]{2,38}")
+_NEVER: Final = 1e11  # seconds: three thousand years
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +38,8 @@ class Shape:
 
     key: str
     secret: str
-    token: str
+    tokens: tuple[str, ...]
+    """The first that there is counts."""
     expiration: str = "Expiration"
     table: str | None = None
     """The key under which everything is; None: the document itself."""
@@ -34,14 +47,24 @@ class Shape:
     """What a document says that holds credentials."""
     lease: str | None = None
     """The key of the life in seconds, in place of an expiration."""
+    arn: str = "RoleArn"
+    """The key of the role, or of the session."""
 
 
-SHAPES = {
-    "process": Shape("AccessKeyId", "SecretAccessKey", "SessionToken", success=("Version", 1)),
-    "container": Shape("AccessKeyId", "SecretAccessKey", "Token"),
-    "imds": Shape("AccessKeyId", "SecretAccessKey", "Token", success=("Code", "Success")),
-    "iot": Shape("accessKeyId", "secretAccessKey", "sessionToken", "expiration", table="credentials"),
-    "vault": Shape("access_key", "secret_key", "security_token", table="data", lease="lease_duration"),
+SHAPES: Final = {
+    "process": Shape("AccessKeyId", "SecretAccessKey", ("SessionToken",), success=("Version", 1)),
+    "imds": Shape("AccessKeyId", "SecretAccessKey", ("Token",), success=("Code", "Success")),
+    "container": Shape("AccessKeyId", "SecretAccessKey", ("Token",)),
+    "iot": Shape("accessKeyId", "secretAccessKey", ("sessionToken",), "expiration", table="credentials"),
+    # Vault has said session_token since 1.16, and will stop saying security_token.
+    "vault": Shape(
+        "access_key",
+        "secret_key",
+        ("session_token", "security_token"),
+        table="data",
+        lease="lease_duration",
+        arn="arn",
+    ),
 }
 
 
@@ -53,66 +76,18 @@ def parse(shape: str, body: bytes, *, role: str, origin: str, now: float) -> Cre
         body: The document.
         role: For the message.
         origin: Where the document is from, for the message.
-        now: Seconds since the epoch, this host's.
+        now: Seconds since the epoch; from then on a lease counts.
 
     Raises:
-        Invalid: It is no such document, or holds no session. No message repeats anything of it but the names of keys,
-            and the code that says why there are no credentials.
+        Invalid: It is no such document, or holds no session.
         Denied: It says that there are no credentials.
     """
-
-    def invalid(what: str, advice: str = f"have it hand out the {shape} document") -> SourceError:
-        return Invalid(f'role "{role}": {origin}: {what}', advice)
-
-    form = SHAPES[shape]
-    try:
-        document: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        raise invalid(f"{len(body)} bytes that are not JSON" if body.strip() else "nothing") from None
-    table = document.get(form.table) if form.table and isinstance(document, dict) else document
-    if not isinstance(table, dict):
-        raise invalid(f'no table "{form.table}" in it' if form.table else "no JSON object")
-    if form.success is not None and document.get(form.success[0]) != form.success[1]:
-        raise _unsuccessful(form.success, document, invalid, role, origin)
-    for name in (form.key, form.secret):
-        if not isinstance(table.get(name), str) or not table[name]:
-            raise invalid(f"{name} is missing")
-    if not isinstance(table.get(form.token), str) or not table[form.token]:
-        raise invalid(f"no {form.token}, so these are long-lived keys", _LONG_LIVED)
-    return Credentials(
-        access_key_id=table[form.key],
-        secret_access_key=Secret(table[form.secret]),
-        session_token=Secret(table[form.token]),
-        expiration=_expiration(form, document, table, now, invalid),
-        obtained=now,
-        account=_text(table.get("AccountId")),
-    )
+    return _Document(shape, body, f'role "{role}": {origin}').credentials(now)
 
 
-def _unsuccessful(
-    success: tuple[str, object], document: dict[str, Any], invalid: Callable[[str], SourceError], role: str, origin: str
-) -> SourceError:
-    said = document.get(success[0])
-    if success[0] == "Code" and isinstance(said, str) and said.isalnum():
-        return Denied(f'role "{role}": {origin}: it has no credentials: {said}', "see there what it lacks")
-    return invalid(f"{success[0]} is not {json.dumps(success[1])}")
-
-
-def _expiration(
-    form: Shape, document: dict[str, Any], table: dict[str, Any], now: float, invalid: Callable[..., SourceError]
-) -> float:
-    if form.lease is not None:
-        lease = document.get(form.lease)
-        if isinstance(lease, bool) or not isinstance(lease, int | float) or lease <= 0:
-            raise invalid(f"{form.lease} is missing or no number of seconds")
-        return now + lease
-    said = table.get(form.expiration)
-    if said is None:
-        raise invalid(f"no {form.expiration}, so nobody knows when these end", _LONG_LIVED)
-    moment = parse_time(said)
-    if moment is None:
-        raise invalid(f"{form.expiration} is no time in ISO 8601, as in 2027-01-31T12:00:00Z")
-    return moment
+def safe_code(said: object) -> str | None:
+    """An error code, if it is none but that; None for anything that could be a secret."""
+    return _if_like(_CODE, said)
 
 
 def parse_time(text: object) -> float | None:
@@ -121,10 +96,119 @@ def parse_time(text: object) -> float | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return (moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+class _Document:
+    """One document, and what it should be.
+
+    Args:
+        shape: A key of `SHAPES`.
+        body: The document.
+        place: Role and origin, for the message.
+    """
+
+    def __init__(self, shape: str, body: bytes, place: str) -> None:
+        self._shape, self._form, self._place = shape, SHAPES[shape], place
+        self._all = self._load(body)
+        fields = _table(self._form, self._all)
+        if fields is None:
+            raise self._invalid(f'no table "{self._form.table}" in it' if self._form.table else "no JSON object")
+        self._fields = fields
+
+    def credentials(self, now: float) -> Credentials:
+        self._check_success()
+        key, secret = self._value(self._form.key), self._value(self._form.secret)
+        token = next((name for name in self._form.tokens if self._fields.get(name)), None)
+        if token is None:
+            raise self._invalid(f"no {self._form.tokens[0]}, so these are long-lived keys", _LONG_LIVED)
+        arn = self._fields.get(self._form.arn)
+        return Credentials(
+            access_key_id=key,
+            secret_access_key=Secret(secret),
+            session_token=Secret(self._value(token)),
+            expiration=self._lease_end(now) if self._form.lease else self._expiration(),
+            obtained=self._obtained(now),
+            role_arn=_if_like(_ROLE_ARN, arn),
+            session_arn=_if_like(_SESSION_ARN, arn),
+            account=_if_like(_ACCOUNT, self._fields.get("AccountId")),
+        )
+
+    def _load(self, body: bytes) -> Any:
+        self._all = None
+        try:
+            return json.loads(body, parse_constant=_no_number)
+        except (ValueError, RecursionError):
+            raise self._invalid(f"{len(body)} bytes that are not JSON" if body.strip() else "nothing") from None
+
+    def _invalid(self, what: str, advice: str | None = None) -> Invalid:
+        other = next((name for name, form in SHAPES.items() if _is_of(form, self._all)), None)
+        if other and not _is_of(self._form, self._all):
+            what, advice = (
+                f"this is the {other} document",
+                f"name that in place of {self._shape}, or have it hand out the other",
+            )
+        return Invalid(f"{self._place}: {what}", advice or f"have it hand out the {self._shape} document")
+
+    def _check_success(self) -> None:
+        if self._form.success is None:
+            return
+        name, value = self._form.success
+        said = self._all.get(name)
+        if said == value:
+            return
+        if name == "Code" and (code := safe_code(said)):
+            raise Denied(f"{self._place}: it has no credentials: {code}", "see there what it lacks")
+        raise self._invalid(f"{name} is not {json.dumps(value)}")
+
+    def _value(self, name: str) -> str:
+        value = self._fields.get(name)
+        if value in (None, ""):
+            raise self._invalid(f"{name} is missing")
+        if not isinstance(value, str) or not _VALUE.fullmatch(value):
+            raise self._invalid(f"{name} is not what AWS has there")
+        return value
+
+    def _expiration(self) -> float:
+        said = self._fields.get(self._form.expiration)
+        if said is None:
+            raise self._invalid(f"no {self._form.expiration}, so nobody knows when these end", _LONG_LIVED)
+        moment = parse_time(said)
+        if moment is None:
+            raise self._invalid(f"{self._form.expiration} is no time in ISO 8601, as in 2027-01-31T12:00:00Z")
+        return moment
+
+    def _lease_end(self, now: float) -> float:
+        """The end of Vault's lease, or of `ttl` where its role is set to make no leases."""
+        life = self._all.get(self._form.lease) or self._fields.get("ttl")
+        if isinstance(life, bool) or not isinstance(life, int | float) or not 0 < life < _NEVER:
+            raise self._invalid(f"{self._form.lease} is missing or no number of seconds")
+        return now + life
+
+    def _obtained(self, now: float) -> float:
+        """When the session began, where that is said and can be: of one that is half over, half is left."""
+        said = parse_time(self._fields.get("LastUpdated"))
+        return said if said is not None and now - LONGEST_LIFE <= said <= now else now
+
+
+def _no_number(name: str) -> float:
+    """NaN and Infinity are not JSON, and would be alive for ever."""
+    raise ValueError(name)
+
+
+def _table(form: Shape, document: Any) -> dict[str, Any] | None:
+    table = document.get(form.table) if form.table and isinstance(document, dict) else document
+    return table if isinstance(table, dict) else None
+
+
+def _is_of(form: Shape, document: Any) -> bool:
+    """Whether a document has the keys of a shape."""
+    fields = _table(form, document) or {}
+    has_token = any(name in fields for name in form.tokens)
+    return form.key in fields and has_token and (form.success is None or form.success[0] in fields)
+
+
+def _if_like(pattern: re.Pattern[str], said: object) -> str | None:
+    return said if isinstance(said, str) and pattern.fullmatch(said) else None

@@ -1,24 +1,33 @@
 """One HTTP request of a source's: bounded in time and size, through the environment's proxy, never redirected.
 
+In: a request, TLS files. Out: the answer, whatever its status. Errors: Unreachable, Invalid; a message has the address
+asked, the proxy without its password, and nothing of the answer.
+
 AWS's STS is called by botocore; this is for Roles Anywhere and for services that are not AWS's.
 """
 
 import asyncio
+import contextlib
 import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
+from imds_proxy import __version__
 from imds_proxy.errors import Invalid, SourceError, Unreachable
+from imds_proxy.sources.files import read_file
 
 _LARGEST: Final = 1 << 20  # bytes
 _PIECE: Final = 65536
 _REDIRECT: Final = 300, 399
+_HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": f"imds-proxy/{__version__}"}
+_NO_OTHER_LIMIT: Final = aiohttp.ClientTimeout()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,56 +48,72 @@ class Answer:
     headers: Mapping[str, str] = field(repr=False)
     """By lower-case name."""
     body: bytes = field(repr=False)
+    place: str = ""
+    """The address asked, and the proxy if there was one, for a message."""
 
 
-async def ask(role: str, request: WebRequest, *, tls: ssl.SSLContext, timeout: float) -> Answer:  # noqa: ASYNC109
+async def ask(
+    role: str,
+    request: WebRequest,
+    *,
+    tls: ssl.SSLContext | None = None,
+    timeout: float,  # noqa: ASYNC109 - of the whole exchange, and for the message
+    direct: bool = False,
+) -> Answer:
     """The answer to one request, whatever its status, as long as it is no redirect.
 
     Args:
         role: For the message.
         request: What to send.
-        tls: For https.
+        tls: For https; left out: the system's CAs.
         timeout: Seconds, from the connection to the last byte of the answer.
+        direct: Go through no proxy, whatever the environment says.
 
     Raises:
         Unreachable: No answer in time, no connection, no trust in the other end, a proxy that refuses.
-        Invalid: A redirect, more than 1 MB, or no HTTP.
+        Invalid: A redirect, more than 1 MB, or no HTTP; a proxy that cannot be one.
     """
-    proxy, authorization = _proxy(request.url)
+    proxy, login = (None, {}) if direct else _proxy(role, request.url)
+    headers, proxy_headers = _HEADERS | dict(request.headers), login
+    if not request.url.startswith("https:"):  # no tunnel: the proxy reads the request itself
+        headers, proxy_headers = headers | login, {}
     place = f"{request.url.partition('?')[0]}{f' through proxy {proxy}' if proxy else ''}"
     try:
         async with asyncio.timeout(timeout):
-            connector = aiohttp.TCPConnector(ssl=tls, force_close=True)
+            connector = aiohttp.TCPConnector(ssl=tls or True, force_close=True)
             async with (
-                aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
+                aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=_NO_OTHER_LIMIT) as session,
                 session.request(
                     request.method,
                     URL(request.url, encoded=True),  # what was signed is what is sent
-                    headers={"Accept-Encoding": "identity", **request.headers},
+                    headers=headers,
                     data=request.body or None,
                     proxy=proxy,
-                    proxy_auth=authorization,
+                    proxy_headers=proxy_headers or None,
                     allow_redirects=False,
                 ) as response,
             ):
-                headers = {name.lower(): value for name, value in response.headers.items()}
                 if _REDIRECT[0] <= response.status <= _REDIRECT[1]:
                     raise Invalid(
                         f'role "{role}": {place} answered {response.status}, which sends elsewhere',
                         "configure the address it is really at; redirects are not followed with credentials",
                     )
-                return Answer(response.status, headers, await _read(response.content, role, place))
+                said = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status, said, await _read(response, role, place), place)
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         raise _translate(error, role, place, timeout) from None  # its text may hold what the other end said
 
 
-async def _read(content: aiohttp.StreamReader, role: str, place: str) -> bytes:
-    body = b""
-    async for piece in content.iter_chunked(_PIECE):
+async def _read(response: aiohttp.ClientResponse, role: str, place: str) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_chunked(_PIECE):
         body += piece
         if len(body) > _LARGEST:
-            raise Invalid(f'role "{role}": {place} answered more than 1 MB', "this is not a credential service")
-    return body
+            response.close()
+            raise Invalid(
+                f'role "{role}": {place} answered more than 1 MB', "correct the URL: this is no credential service"
+            )
+    return bytes(body)
 
 
 def tls_context(
@@ -96,27 +121,41 @@ def tls_context(
 ) -> ssl.SSLContext:
     """TLS that trusts a bundle's CAs, or those of AWS_CA_BUNDLE, or the system's, and shows a certificate if asked to.
 
+    Takes tens of milliseconds: call it beside the loop.
+
     Raises:
-        Invalid: A file is missing, may not be read, or is not PEM.
+        Invalid: A file is missing or is not PEM; the key is another certificate's, encrypted, or open to others.
+        Denied: A file may not be read.
     """
-    ca_bundle = ca_bundle or os.environ.get("AWS_CA_BUNDLE")
+    ca_bundle = ca_bundle or os.environ.get("AWS_CA_BUNDLE") or None
     try:
         context = ssl.create_default_context(cafile=ca_bundle)
     except OSError as error:  # ssl.SSLError is one
+        reason = "it holds no CA certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise Invalid(
-            f'role "{role}": CA bundle {ca_bundle} cannot be used: {error.strerror or "not PEM"}',
+            f'role "{role}": CA bundle {ca_bundle} cannot be used: {reason}',
             "correct ca_bundle, or AWS_CA_BUNDLE in the daemon's environment",
         ) from None
     if certificate is not None:
-        try:
-            context.load_cert_chain(certificate, key, password=_no_passphrase)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "no PEM pair of certificate and key"
-            raise Invalid(
-                f'role "{role}": client certificate {certificate} cannot be used: {reason}',
-                "check that the key belongs to the certificate and is not encrypted",
-            ) from None
+        _show(context, role, certificate, key)
     return context
+
+
+def _show(context: ssl.SSLContext, role: str, certificate: str, key: str | None) -> None:
+    """Let a context prove itself with a certificate."""
+    read_file(role, certificate, "client certificate", private=key is None)
+    if key is not None:
+        read_file(role, key, "client key", private=True)
+    try:
+        context.load_cert_chain(certificate, key, password=_no_passphrase)
+    except (OSError, ValueError) as error:
+        mismatch = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"
+        encrypted = not isinstance(error, OSError)
+        reason = "another's key" if mismatch else "its key is encrypted" if encrypted else "no PEM certificate and key"
+        raise Invalid(
+            f'role "{role}": client certificate {certificate} with key {key or "in it"} cannot be used: {reason}',
+            "give the certificate in PEM, and its own key without a passphrase",
+        ) from None
 
 
 def _no_passphrase() -> str:
@@ -124,43 +163,76 @@ def _no_passphrase() -> str:
     raise ValueError("encrypted")
 
 
-def _proxy(url: str) -> tuple[URL | None, aiohttp.BasicAuth | None]:
-    """The environment's proxy for a URL, without its password, and the password.
+def _proxy(role: str, url: str) -> tuple[URL | None, dict[str, str]]:
+    """The environment's proxy for a URL, without its password, and the header with the password.
 
     Not aiohttp's own reading of the environment, which would also send what `~/.netrc` has for the host.
     """
-    target = URL(url)
+    target = URL(url, encoded=True)
     if target.host is None or proxy_bypass(f"{target.host}:{target.port}"):
-        return None, None
+        return None, {}
     found = getproxies().get(target.scheme)
     if not found:
-        return None, None
-    proxy = URL(found if "://" in found else f"http://{found}")
-    authorization = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-    return proxy.with_user(None), authorization
+        return None, {}
+    with contextlib.suppress(ValueError):
+        proxy = URL(found if "://" in found else f"http://{found}")
+        if proxy.scheme in {"http", "https"} and proxy.host:
+            login = (
+                {"Proxy-Authorization": aiohttp.encode_basic_auth(proxy.user, proxy.password or "")}
+                if proxy.user
+                else {}
+            )
+            return proxy.with_user(None).origin(), login
+    variable = f"{target.scheme.upper()}_PROXY"
+    raise Invalid(  # it may hold a password: it is not repeated
+        f'role "{role}": {variable} is not the URL of an HTTP proxy', f"correct {variable}, as in http://proxy:3128"
+    )
 
 
 def _translate(error: Exception, role: str, place: str, timeout: float) -> SourceError:
-    def unreachable(what: str, advice: str) -> SourceError:
-        return Unreachable(f'role "{role}": {place}: {what}', advice)
+    if (tls := _tls_reason(error)) is not None:
+        return Unreachable(f'role "{role}": {place}: {tls[0]}', tls[1])
+    what, advice = _network_reason(error, timeout)
+    if what is None:
+        return Invalid(f'role "{role}": {place}: what it answered is not HTTP', advice)
+    return Unreachable(f'role "{role}": {place}: {what}', advice)
 
-    network = "check DNS, route, firewall and HTTPS_PROXY towards it; it is retried"
-    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
-        status = f" ({error.status})" if isinstance(error, aiohttp.ClientHttpProxyError) else ""
-        return unreachable(f"the proxy does not answer or refuses{status}", "check HTTPS_PROXY and NO_PROXY")
+
+def _tls_reason(error: Exception) -> tuple[str, str] | None:
+    """What went wrong with TLS, and what to do; None where it was not TLS."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         reason = getattr(error.certificate_error, "verify_message", "") or "not trusted"
-        return unreachable(
-            f"its certificate is not accepted: {reason}", "set ca_bundle or AWS_CA_BUNDLE to the CA your network uses"
-        )
-    if isinstance(error, aiohttp.ClientSSLError):
-        return unreachable("TLS failed", "does it want a client certificate, or another version of TLS?")
+        return f"its certificate is not accepted: {reason}", _CA_ADVICE
+    causes = getattr(error, "os_error", None), error.__cause__, error
+    cause = next((each for each in causes if isinstance(each, ssl.SSLError)), None)
+    if cause is None:
+        return None
+    reason = (cause.reason or "no reason given").replace("_", " ").lower()  # OpenSSL's name of it
+    return f"TLS failed: {reason}", _TLS_ADVICE
+
+
+def _network_reason(error: Exception, timeout: float) -> tuple[str | None, str]:
+    """What went wrong with the network, and what to do; None for what is not its fault."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        login = error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+        return f"the proxy refuses ({error.status}{', it wants a login' if login else ''})", _PROXY_ADVICE
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"the proxy cannot be reached: {error.os_error.strerror or 'name not found'}", _PROXY_ADVICE
     if isinstance(error, aiohttp.ClientConnectorError):
-        return unreachable(f"no connection: {error.os_error.strerror or 'name not found'}", network)
+        return f"no connection: {error.os_error.strerror or 'name not found'}", _NETWORK_ADVICE
     if isinstance(error, TimeoutError):
-        return unreachable(f"no complete answer within {timeout:g} s", network)
-    if isinstance(
-        error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | aiohttp.ClientOSError | OSError
-    ):
-        return unreachable("the connection was closed before the answer was complete", network)
-    return Invalid(f'role "{role}": {place}: what it answered is not HTTP', "correct the URL")
+        return f"no complete answer within {round(timeout, 1):g} s", _NETWORK_ADVICE
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | OSError):
+        return "the connection was closed before the answer was complete", _CLOSED_ADVICE
+    return None, "correct the URL: does it want https, or another port?"
+
+
+_NETWORK_ADVICE: Final = "check DNS, route, firewall and HTTPS_PROXY towards it; it is retried"
+_CLOSED_ADVICE: Final = (
+    "see that service's log: it may want TLS or a client certificate, or a firewall cuts; it is retried"
+)
+_PROXY_ADVICE: Final = "let the proxy allow it, or correct HTTPS_PROXY, or name the host in NO_PROXY"
+_CA_ADVICE: Final = "set ca_bundle, where the role has it, or AWS_CA_BUNDLE to the CA that your network uses"
+_TLS_ADVICE: Final = (
+    "is TLS spoken there, in version 1.2 or later, and does it want a client certificate that it knows?"
+)
