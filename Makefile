@@ -13,7 +13,7 @@ PIP    := -m pip install --quiet --disable-pip-version-check
 help: ## List what there is to run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: .venv/.ready ## Put the daemon into .venv (.venv/bin/imds-proxy), with nothing but what it needs
+install: .venv/.ready$(EXTRAS) ## Put the daemon into .venv (.venv/bin/imds-proxy) and no more; EXTRAS=1: certificates and tokens too
 
 demo: $(DEMO)/.ready $(CLIENTS)/boto3/.ready $(CLIENTS)/awscli/.ready ## Show rotation live on an AWS double; ONCE=1: two rotations, then exit 0 or 1
 	@$(DEMO)/bin/imds-proxy demo --clients $(CLIENTS) $(if $(ONCE),--once)
@@ -36,8 +36,9 @@ bench: $(TEST)/.ready ## Measure beside nginx and aiohttp; ARGS=--quick for a sh
 
 lock: $(TEST)/.ready ## Compile the lock files again, to the newest versions
 	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --extra roles-anywhere --extra pkcs11 -o requirements-extras.txt
 	$(LOCK) pyproject.toml --extra demo -o requirements-demo.txt
-	$(LOCK) pyproject.toml --extra demo --group test --group lint -o requirements-test.txt
+	$(LOCK) pyproject.toml --extra demo --extra roles-anywhere --extra pkcs11 --group test --group lint -o requirements-test.txt
 	for client in boto3 aiobotocore awscli; do echo $$client | $(LOCK) - -o tests/clients/$$client.txt; done
 
 clean: ## Remove everything that was set up or built
@@ -45,9 +46,9 @@ clean: ## Remove everything that was set up or built
 
 # Each environment is made of a lock file with hashes, and made again when that changes.
 
-.venv/.ready: requirements.txt pyproject.toml
+.venv/.ready$(EXTRAS): requirements$(if $(EXTRAS),-extras).txt pyproject.toml
 	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python $(PIP) --require-hashes -r requirements.txt
+	$(@D)/bin/python $(PIP) --require-hashes -r $<
 	$(@D)/bin/python $(PIP) --no-deps .
 	@touch $@
 	@echo "installed: .venv/bin/imds-proxy"

@@ -41,3 +41,11 @@ class Clock:
         deadline = loop.time() + when - self.now()
         while (left := min(when - self.now(), deadline - loop.time())) > 0:  # noqa: ASYNC110 - no event tells of the wall
             await asyncio.sleep(min(left, _LONGEST_NAP))
+
+
+def skew_advice(skew: float) -> str:
+    """What to do about a clock that AWS's is `skew` seconds ahead of."""
+    minutes = round(abs(skew) / 60)
+    if not minutes:
+        return "compare this host's clock with AWS's"
+    return f"this host's clock is {minutes} min {'behind' if skew > 0 else 'ahead of'} AWS's: set it (chronyc makestep)"

@@ -1,0 +1,131 @@
+"""CreateSession at IAM Roles Anywhere ("IAM Roles Anywhere CreateSession API" of its user guide).
+
+In: the role's settings, a certificate and its private key. Out: one session. Errors: Denied, Throttled, Unreachable,
+Invalid, each saying what to do. botocore has no CreateSession and is not needed here.
+"""
+
+import asyncio
+import contextlib
+import json
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from imds_proxy.clock import Clock
+from imds_proxy.config_roles import RolesAnywhereConfig
+from imds_proxy.credentials import Credentials, Secret
+from imds_proxy.errors import Invalid, Unreachable
+from imds_proxy.sources import session_name, x509_signature
+from imds_proxy.sources.certificate_in_use import CertificateInUse
+from imds_proxy.sources.documents import parse_time
+from imds_proxy.sources.interface import Context, Source
+from imds_proxy.sources.key_pair import KeyPair
+from imds_proxy.sources.roles_anywhere_errors import Call, translate
+from imds_proxy.sources.web import Answer, WebRequest, ask, tls_context
+
+_TIME_LIMIT: Final = 20.0
+_SUCCESS: Final = 200, 299
+_CHINA: Final = "aws-cn"
+
+
+def make(role: str, settings: RolesAnywhereConfig, context: Context) -> Source:
+    """The source of one role."""
+    return RolesAnywhere(role, settings, context.clock)
+
+
+class RolesAnywhere(Source):
+    """One role's source.
+
+    Args:
+        role: The name it has in the config.
+        settings: Its table.
+        clock: Wall time; told what time AWS says it is.
+    """
+
+    def __init__(self, role: str, settings: RolesAnywhereConfig, clock: Clock) -> None:
+        self._role = role
+        self._settings = settings
+        self._clock = clock
+        self._in_use = CertificateInUse(role, settings, clock)
+        self._region = settings.region or settings.trust_anchor_arn.split(":")[3]
+        self._endpoint = (settings.endpoint or default_endpoint(settings.trust_anchor_arn, self._region)).rstrip("/")
+        self.certificate = self._in_use.stats
+
+    async def fetch(self) -> Credentials:
+        """One new session, signed for with the pair then in use."""
+        pair = await self._in_use.pair()
+        try:
+            async with asyncio.timeout(_TIME_LIMIT):
+                request = await asyncio.to_thread(self._signed, pair)
+        except TimeoutError:
+            raise Unreachable(
+                f'role "{self._role}": the private key did not sign within {_TIME_LIMIT:g} s ({pair})',
+                "see whether the token that it is on works; it is retried",
+            ) from None
+        tls = await asyncio.to_thread(tls_context, self._role)
+        answer = await ask(self._role, request, tls=tls, timeout=_TIME_LIMIT)
+        self._observe_time(answer)
+        if not _SUCCESS[0] <= answer.status <= _SUCCESS[1]:
+            raise translate(answer, Call(self._role, self._settings, self._endpoint, str(pair)), self._clock.skew)
+        return self._credentials(answer)
+
+    async def changed(self) -> None:
+        """Return when another certificate is in use: who it is may have changed, and whether AWS knows it."""
+        await self._in_use.changed()
+
+    def _signed(self, pair: KeyPair) -> WebRequest:
+        settings = self._settings
+        query = x509_signature.canonical_query(
+            [
+                ("profileArn", settings.profile_arn),
+                ("roleArn", settings.role_arn),
+                ("trustAnchorArn", settings.trust_anchor_arn),
+            ]
+        )
+        body: dict[str, Any] = {"durationSeconds": settings.duration}
+        if settings.session_name is not None:
+            body["roleSessionName"] = session_name.render(settings.session_name)
+        url, headers = f"{self._endpoint}/sessions?{query}", {"Content-Type": "application/json"}
+        request = WebRequest("POST", url, headers, json.dumps(body).encode())
+        return x509_signature.signed(request, pair, self._region, self._clock.wall())
+
+    def _credentials(self, answer: Answer) -> Credentials:
+        try:
+            session = json.loads(answer.body)["credentialSet"][0]
+            fields = session["credentials"]
+            expiration = parse_time(fields["expiration"])
+            return Credentials(
+                access_key_id=_text(fields["accessKeyId"]),
+                secret_access_key=Secret(_text(fields["secretAccessKey"])),
+                session_token=Secret(_text(fields["sessionToken"])),
+                expiration=_known(expiration),
+                obtained=self._clock.wall(),
+                role_arn=self._settings.role_arn,
+                session_arn=_text(session["assumedRoleUser"]["arn"]),
+            )
+        except (LookupError, TypeError, ValueError, RecursionError):
+            raise Invalid(
+                f'role "{self._role}": {self._endpoint} answered {answer.status} without credentials in it',
+                "this is not what IAM Roles Anywhere answers: check endpoint and the proxy",
+            ) from None
+
+    def _observe_time(self, answer: Answer) -> None:
+        with contextlib.suppress(TypeError, ValueError):
+            self._clock.observe(parsedate_to_datetime(answer.headers.get("date", "")).timestamp())
+
+
+def default_endpoint(trust_anchor_arn: str, region: str) -> str:
+    """The public endpoint of a region, in the trust anchor's partition."""
+    domain = "amazonaws.com.cn" if trust_anchor_arn.split(":")[1] == _CHINA else "amazonaws.com"
+    return f"https://rolesanywhere.{region}.{domain}"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("not a string")
+    return value
+
+
+def _known(moment: float | None) -> float:
+    if moment is None:
+        raise ValueError("no time")
+    return moment
