@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from imds_proxy.clock import Clock
 from imds_proxy.credentials import Credentials, Documents, documents, timestamp
 from imds_proxy.errors import Invalid, SourceError, Unreachable
-from imds_proxy.renewal.schedule import wait_after_failure, wait_after_success
+from imds_proxy.renewal.schedule import wait_after_failure, wait_after_success, wait_for_another
 from imds_proxy.sources import Source, obtain
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import CertificateStats, RenewalStats
@@ -107,13 +107,15 @@ class Keeper:
             credentials: What to hold.
             due: Renew at once, because the settings that shaped them have changed.
         """
-        self._hold(credentials, credentials.obtained)
+        self._hold(credentials)
         if due:
             self.next_attempt = self._clock.now()
 
     async def run(self, source: Source) -> None:
         """Renew from `source` for ever; ends only by being cancelled."""
         self._source = source
+        if source.passes_on:  # it may have another session since the saved one
+            self.next_attempt = self._clock.now()
         while True:
             due = self.next_attempt
             changed = await self._due_or_changed(source, due)
@@ -137,7 +139,7 @@ class Keeper:
     async def _due_or_changed(self, source: Source, due: float) -> bool:
         """Wait until a renewal is due, or the source says that there is something new; whether it was the latter."""
         sleeping = asyncio.create_task(self._clock.sleep_until(due))
-        changing = asyncio.create_task(source.changed())
+        changing = asyncio.create_task(self._changed(source))
         try:
             await asyncio.wait({sleeping, changing}, return_when=asyncio.FIRST_COMPLETED)
             return changing.done()
@@ -145,6 +147,13 @@ class Keeper:
             for task in (sleeping, changing):
                 task.cancel()
             await asyncio.gather(sleeping, changing, return_exceptions=True)
+
+    async def _changed(self, source: Source) -> None:
+        try:
+            await source.changed()
+        except Exception as error:  # noqa: BLE001 - then the schedule alone decides, until the source is made anew
+            log.error("changes are not seen", extra={"role": self.role, "error": told(error)})  # noqa: TRY400
+            await asyncio.get_running_loop().create_future()
 
     def _attempt_ended(self, _: asyncio.Task[None]) -> None:
         self._renewal = None
@@ -188,11 +197,11 @@ class Keeper:
         if self._failures:
             log.info("renewal works again", extra={"role": self.role, "failures": self._failures})
         held = self.last
-        if held is not None and _same(held, credentials):  # half of what is left from now on, as if it were new
-            self._hold(replace(credentials, obtained=held.obtained), self._clock.now())
+        if held is not None and _same(held, credentials):
+            self._hold(replace(credentials, obtained=held.obtained), again=True)
             log.debug("the same session again", extra={"role": self.role, "next": timestamp(self.next_attempt)})
             return
-        self._hold(credentials, credentials.obtained)
+        self._hold(credentials)
         log.info(
             "credentials renewed",
             extra={
@@ -211,12 +220,15 @@ class Keeper:
         credentials = replace(credentials, obtained=min(credentials.obtained, self._clock.wall()))
         return Held(credentials, documents(credentials), float(int(credentials.expiration)))
 
-    def _hold(self, credentials: Credentials, since: float) -> None:
-        """Hold `credentials`, and renew them when their age counted from `since` says so."""
+    def _hold(self, credentials: Credentials, *, again: bool = False) -> None:
         self._held = self._not_from_the_future(credentials)
         self.failure, self._failures = None, 0
-        now = self._clock.now()
-        self.next_attempt = now + wait_after_success(since, credentials.expiration, now, self._chance(), self._max_age)
+        now, end = self._clock.now(), credentials.expiration
+        if again or (self._source and self._source.passes_on):
+            wait = wait_for_another(end - now, self._chance(), self._max_age, again=again)
+        else:
+            wait = wait_after_success(credentials.obtained, end, now, self._chance(), self._max_age)
+        self.next_attempt = now + wait
         self.holding.set()
 
     def _failed(self, error: SourceError) -> None:

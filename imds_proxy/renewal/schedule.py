@@ -15,6 +15,11 @@ EARLIEST = 1 / 3
 # A source that hands out nearly dead credentials is asked no more often than this.
 SHORTEST_WAIT = 1.0
 
+# Clients misbehave with less life than this (PROTOCOL.md 18). What something else renews is asked for again from here
+# on, each time after this part of what is left.
+ENOUGH = 30 * 60.0
+OFTEN = 1 / 8
+
 RETRY_FIRST, RETRY_LONGEST = 1.0, 60.0
 # Somebody has to change something at AWS before a denial goes away.
 DENIED_FIRST, DENIED_LONGEST = 30.0, 300.0
@@ -46,6 +51,23 @@ def wait_after_success(
     """
     age = renewal_age(max(expiration - obtained, 0.0), chance, max_age)
     return min(max(obtained + age - now, SHORTEST_WAIT), max(age, SHORTEST_WAIT))
+
+
+def wait_for_another(left: float, chance: float, max_age: float | None = None, *, again: bool) -> float:
+    """How long until a source that passes on what something else renews is asked whether there is a newer session.
+
+    Args:
+        left: Until the end of the one it has handed out.
+        chance: Uniform in [0, 1).
+        max_age: Ask at least this often.
+        again: Whether it was the same one as before, so that the next is on its way.
+    """
+    wait = renewal_age(left, chance, max_age)
+    if left > ENOUGH:
+        wait = min(wait, max(left - ENOUGH, left * OFTEN))
+    elif again:
+        wait = min(wait, left * OFTEN)
+    return max(wait, SHORTEST_WAIT)
 
 
 def wait_after_failure(failures: int, chance: float, *, denied: bool) -> float:

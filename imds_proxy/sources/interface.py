@@ -4,7 +4,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from imds_proxy.clock import Clock
 from imds_proxy.credentials import Credentials, timestamp
@@ -21,6 +21,9 @@ is a long-lived key with a date made up for it, or nonsense."""
 
 class Source(ABC):
     """One way to obtain one role's credentials."""
+
+    passes_on: ClassVar[bool] = False
+    """Whether its sessions are made and renewed by something else, so that it may hand out one of them for a while."""
 
     certificate: CertificateStats | None = None
     """How the certificate is that this source proves itself with, if it has one."""

@@ -494,7 +494,7 @@ WRONG_SHAPES = [
     {"secret_access_key": None},
     {"session_token": ["x"]},
     {"session_arn": "?"},
-    {"role_arn": None},
+    {"role_arn": 7},
 ]
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 import pickle
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -63,6 +64,25 @@ def test_the_container_document_has_role_and_account():
 
 def test_info_names_the_profile_of_the_roles_account():
     assert info_document(HELD)["InstanceProfileArn"] == "arn:aws:iam::123456789012:instance-profile/deploy"
+
+
+BARE = replace(HELD, role_arn=None, session_arn=None)
+
+
+def test_credentials_of_which_only_the_account_is_known_say_that():
+    """A command may hand out credentials without a word on whose they are."""
+    document = container_document(replace(BARE, account="210987654321"))
+    assert document["AccountId"] == "210987654321"
+    assert "RoleArn" not in document
+    assert info_document(replace(BARE, account="210987654321"))["InstanceProfileArn"].startswith("arn:aws:iam::210987")
+
+
+def test_credentials_of_which_nothing_is_known_say_nothing_untrue():
+    """.NET wants an `iam/info` that succeeds, whatever it holds (PROTOCOL.md 20)."""
+    assert not {"RoleArn", "AccountId"} & set(container_document(BARE))
+    assert "AccountId" not in json.loads(documents(BARE).extended)
+    assert info_document(BARE)["Code"] == "Success"
+    assert None not in json.loads(documents(BARE).container).values()
 
 
 def test_dates_have_the_one_form_that_every_client_reads():

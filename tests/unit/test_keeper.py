@@ -1,6 +1,7 @@
 """One role's keeper (renewal/keeper.py)."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -127,6 +128,77 @@ async def test_an_exception_nobody_thought_of_does_not_end_renewal_nor_show_its_
     assert keeper.failure.outcome == "invalid"
     assert "KeyError at test_keeper.py" in keeper.failure.message
     assert "wJalr" not in keeper.failure.message + caplog.text
+
+
+async def test_the_same_session_again_is_taken_for_what_it_is(keeper, wall):
+    """A file or a service hands out one session for a while: no failure, and no request every second either."""
+    source = Told(credentials(now=NOW, life=3600))
+    await renew(keeper, source)
+    wall.now = keeper.next_attempt
+    await renew(keeper, Told(replace(credentials(now=NOW, life=3600), obtained=wall.now)))
+    assert keeper.failure is None
+    assert keeper.last.obtained == NOW
+    assert keeper.next_attempt == wall.now + 225
+
+
+async def test_what_is_passed_on_is_asked_for_at_once_after_a_restart(keeper):
+    """A file that was replaced while the daemon was down would be read at the half life of the one before."""
+    source = Changing(credentials(now=NOW, key="BBBB"))
+    source.passes_on = True
+    keeper.adopt(credentials(now=NOW), due=False)
+    running = asyncio.create_task(keeper.run(source))
+    async with asyncio.timeout(5):
+        while keeper.last.key_hint != "BBBB":
+            await asyncio.sleep(0.01)
+    running.cancel()
+
+
+async def test_a_session_that_its_source_does_not_renew_is_a_failure_before_it_ends(keeper, wall):
+    """A cron job that has died would show in a dashboard when the credentials are dead."""
+    source = Told(credentials(now=NOW, life=3600))
+    await renew(keeper, source)
+    wall.now = NOW + 2701
+    await renew(keeper, source)
+    assert keeper.failure.outcome == "unreachable"
+    assert "in 15 min" in keeper.failure.message
+    assert keeper.live()
+    await renew(keeper, Told(credentials(now=wall.now, key="BBBB")))
+    assert keeper.failure is None
+
+
+class Changing(Told):
+    """Says that there is something new when it is told to."""
+
+    def __init__(self, *results):
+        super().__init__(*results)
+        self.news = asyncio.Queue()
+
+    async def changed(self):
+        if isinstance(said := await self.news.get(), Exception):
+            raise said
+
+
+async def test_what_a_source_says_is_new_is_fetched_at_once(keeper):
+    """Credentials that were pushed to the host would wait for the half life of those that they replace."""
+    source = Changing(credentials(now=NOW), credentials(now=NOW, key="BBBB"))
+    running = asyncio.create_task(keeper.run(source))
+    await asyncio.wait_for(keeper.holding.wait(), 5)
+    source.news.put_nowait(None)
+    async with asyncio.timeout(5):
+        while keeper.last.key_hint != "BBBB":
+            await asyncio.sleep(0.01)
+    running.cancel()
+    assert source.calls == 2
+
+
+async def test_a_source_that_cannot_see_changes_is_still_renewed(keeper, caplog):
+    source = Changing(credentials(now=NOW))
+    source.news.put_nowait(OSError("SecretAccessKey=wJalrXUtnFEMI"))
+    running = asyncio.create_task(keeper.run(source))
+    await asyncio.wait_for(keeper.holding.wait(), 5)
+    running.cancel()
+    assert source.calls == 1
+    assert "wJalr" not in caplog.text
 
 
 async def test_adopted_credentials_are_planned_from_their_age(keeper, wall):

@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from imds_proxy.cli.main import parser
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
@@ -16,18 +18,20 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def example() -> str:
-    return re.search(r"```toml\n(.*?)```", README, re.DOTALL)[1]
+EXAMPLES = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_config_example_is_valid():
-    parse(tomllib.loads(example()), "README.md")
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_config_examples_are_valid(example):
+    parse(tomllib.loads(example), "README.md")
 
 
-def test_the_config_example_names_every_key():
+def test_the_config_examples_name_every_key_and_every_source():
     models = [Config, *ROLE_TABLES.values(), *(field.annotation for field in Config.model_fields.values())]
+    text = "".join(EXAMPLES)
     keys = {key for model in models for key in getattr(model, "model_fields", {})}
-    assert {key for key in keys if not re.search(rf"\b{key.rstrip('_')}\b", example())} == {"source"}
+    assert {key for key in keys if not re.search(rf"\b{key.rstrip('_')}\b", text)} == set()
+    assert [source for source in ROLE_TABLES if f'"{source}"' not in text and f"`{source}`" not in README] == []
 
 
 def test_the_metrics_table_has_every_metric():

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from imds_proxy.renewal.schedule import (
     DENIED_FIRST,
     DENIED_LONGEST,
+    ENOUGH,
     LONG_LIFE,
     RETRY_FIRST,
     RETRY_LONGEST,
@@ -13,6 +14,7 @@ from imds_proxy.renewal.schedule import (
     renewal_age,
     wait_after_failure,
     wait_after_success,
+    wait_for_another,
 )
 
 MINUTE = 60.0
@@ -86,3 +88,29 @@ def test_backoff_spreads_over_its_width_and_grows(failures, denied):
     low, high = (wait_after_failure(failures, c, denied=denied) for c in (0.0, 0.999))
     assert high > low
     assert wait_after_failure(failures + 1, 0.999, denied=denied) >= high
+
+
+@given(st.floats(1, 7 * 86400), chance, st.booleans())
+def test_what_something_else_renews_is_asked_for_while_there_is_enough_life(left, chance, again):
+    """Clients misbehave under 25 minutes, and the other end may have had a new session for long (PROTOCOL.md 18)."""
+    wait = wait_for_another(left, chance, again=again)
+    assert 1 <= wait <= max(left / 2, 1)
+    if left > ENOUGH * 1.25:
+        assert left - wait >= ENOUGH
+    if again and left <= ENOUGH:
+        assert wait <= max(left / 8, 1)
+
+
+def test_another_imds_proxy_is_asked_a_few_times_an_hour_and_never_leaves_less_than_25_minutes():
+    """The other one renews its hours when 30 minutes are left."""
+    for start in range(0, 1800, 60):
+        now, end, asked = 0.0, 3600.0 - start, 0
+        again, lowest = False, end
+        while now < 4 * 3600:
+            wait = wait_for_another(end - now, 0.0, again=again)
+            lowest = min(lowest, end - now - wait)
+            now, asked = now + wait, asked + 1
+            newest = 3600.0 - start + 1800 * max(0, (now + start) // 1800)
+            again, end = newest == end, max(newest, end)
+        assert lowest >= 25 * 60, start
+        assert asked < 4 * 8
