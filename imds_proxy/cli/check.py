@@ -5,10 +5,14 @@ import asyncio
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imds_proxy.cli import options as shared
 from imds_proxy.config import DEFAULT_PATH, Config
+
+if TYPE_CHECKING:
+    from imds_proxy.clock import Clock
+    from imds_proxy.credentials import Credentials
 
 
 def register(verbs: Any) -> None:
@@ -47,6 +51,7 @@ async def _try_roles(config: Config) -> int:
         try:
             source = sources.make(name, settings, partial(obtained.get, settings.parent))
             credentials = obtained[name] = await obtain(name, source, clock)
+            whose, remark = await _whose(name, credentials, sources.region, clock)
         except SourceError as error:
             failed = 1
             print(f"{name:<{width}}  {error.outcome}: {error.message}")
@@ -55,8 +60,27 @@ async def _try_roles(config: Config) -> int:
         else:
             minutes = round((credentials.expiration - time.time()) / 60)
             until = f"until {timestamp(credentials.expiration)} ({minutes} min)"
-            print(f"{name:<{width}}  ok: {credentials.session_arn}, {until}")
+            print(f"{name:<{width}}  ok: {whose}, {until}{remark}")
     return failed
+
+
+async def _whose(name: str, credentials: "Credentials", region: str | None, clock: "Clock") -> tuple[str, str]:
+    """Whose session it is, from AWS where its source does not know; and a remark where AWS could not say.
+
+    Raises:
+        Denied: AWS does not accept the credentials.
+    """
+    if credentials.session_arn is not None:
+        return credentials.session_arn, ""
+    from imds_proxy.errors import Unreachable
+    from imds_proxy.sources.aws_chain import AwsChain
+    from imds_proxy.sources.sts import fallback_region, identify
+
+    region = region or fallback_region(name, credentials.role_arn)
+    try:
+        return await identify(name, credentials, AwsChain(), region, clock), ""
+    except Unreachable as error:
+        return f"key …{credentials.key_hint}", f", AWS could not be asked whose they are: {error.message}"
 
 
 def parents_first(config: Config) -> Iterator[str]:

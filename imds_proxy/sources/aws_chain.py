@@ -1,15 +1,38 @@
 """The daemon's own AWS credential chain: environment, profile, shared files, web identity, process.
 
 Never the instance metadata or container providers: those would find this very daemon (PROTOCOL.md 29).
+
+In: the environment, `~/.aws`, a profile's name. Out: a session, or the credentials in it and when they end. Errors:
+Denied, Throttled, Unreachable, Invalid. "AWS SDKs and Tools standardized credential providers" of the AWS SDKs and
+Tools guide.
 """
 
-from typing import Any
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
 
 import aiobotocore.session
-from botocore.exceptions import BotoCoreError
+from aiobotocore.credentials import AioProcessProvider
+from botocore.exceptions import BotoCoreError, ClientError, InvalidConfigError
 from botocore.loaders import Loader
+from botocore.parsers import ResponseParserError
+
+from imds_proxy.credentials import timestamp
+from imds_proxy.errors import Invalid
+from imds_proxy.sources import sts_errors
+from imds_proxy.sources.aws_http import client_config
+from imds_proxy.sources.command import run_command
 
 _METADATA_PROVIDERS = ("iam-role", "container-role")
+_TIME_LIMIT: Final = 20.0
+_PROCESS_TIME_LIMIT: Final = 15.0
+
+# They log each error before they raise it, with all of its text; it is told of by whoever asked, without that.
+_TWICE_TOLD: Final = ("aiobotocore.credentials", "aiobotocore.tokens", "botocore.credentials", "botocore.tokens")
+
+# What botocore raises where a file, a helper or a service says something that nobody expected.
+_UNEXPECTED: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError)
 
 
 class LeanLoader(Loader):  # type: ignore[misc]  # botocore publishes no types
@@ -48,21 +71,26 @@ class AwsChain:
 
     def __init__(self) -> None:
         self._loader = LeanLoader(extra_search_paths=None)
+        for name in _TWICE_TOLD:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
-    def session(self, profile: str | None = None) -> Any:
+    def session(self, profile: str | None = None, *, role: str = "", region: str | None = None) -> Any:
         """A new aiobotocore session.
 
         Made for each renewal (some 10 ms), because a session reads the environment's files once: a key that was
         rotated on disk is picked up by the next renewal and not by a restart.
+
+        Args:
+            profile: Of the shared files; None: as the AWS SDKs choose it.
+            role: For messages.
+            region: Where neither the environment nor the profile says one.
         """
         session = aiobotocore.session.AioSession(profile=profile)
         session.register_component("data_loader", self._loader)
-        resolver = session.get_component("credential_provider")
-        for name in _METADATA_PROVIDERS:
-            resolver.remove(name)
-        # A profile may name them too, by `credential_source`.
-        sourcer = resolver.providers[_index(resolver, "assume-role")]._credential_sourcer  # noqa: SLF001
-        sourcer._providers = [p for p in sourcer._providers if p.METHOD not in _METADATA_PROVIDERS]  # noqa: SLF001
+        session.set_default_client_config(client_config())
+        if region is not None and session.get_config_variable("region") is None:
+            session.set_config_variable("region", region)
+        _fit_for_a_daemon(session.get_component("credential_provider"), role)
         return session
 
     def region(self) -> str | None:
@@ -74,5 +102,92 @@ class AwsChain:
         return region
 
 
-def _index(resolver: Any, method: str) -> int:
-    return next(index for index, provider in enumerate(resolver.providers) if method == provider.METHOD)
+def _fit_for_a_daemon(resolver: Any, role: str) -> None:
+    """Providers that ask nobody but files, helpers and AWS, and leave no helper behind."""
+    for name in _METADATA_PROVIDERS:
+        resolver.remove(name)
+    assume_role = next(provider for provider in resolver.providers if provider.METHOD == "assume-role")
+    # A profile may name them too, by `credential_source`; and another profile with a helper, by `source_profile`.
+    sourcer = assume_role._credential_sourcer  # noqa: SLF001
+    sourcer._providers = [p for p in sourcer._providers if p.METHOD not in _METADATA_PROVIDERS]  # noqa: SLF001
+    assume_role._prompter = _nobody_to_ask  # noqa: SLF001
+    builder = assume_role._profile_provider_builder  # noqa: SLF001
+    make = builder._create_process_provider  # noqa: SLF001
+    builder._create_process_provider = lambda profile: _careful(make(profile), role)  # noqa: SLF001
+    for provider in resolver.providers:
+        if isinstance(provider, AioProcessProvider):
+            _careful(provider, role)
+
+
+def _nobody_to_ask(_: str) -> NoReturn:
+    raise InvalidConfigError(error_msg="the profile wants an MFA code, and a daemon has nobody to ask for it")
+
+
+def _careful(provider: Any, role: str) -> Any:
+    """A `credential_process` that is killed, with all it started, when it takes too long."""
+
+    async def popen(*command: str, **_: Any) -> _Ended:
+        what = "credential_process"
+        return _Ended(await run_command(role, command, timeout=_PROCESS_TIME_LIMIT, what=what))
+
+    provider._popen = popen  # noqa: SLF001
+    return provider
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A process that has ended well, as botocore looks at one."""
+
+    output: bytes = field(repr=False)
+    returncode: int = 0
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        return self.output, b""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the chain has."""
+
+    session: Any
+    frozen: Any = field(repr=False)
+    """botocore's `ReadOnlyCredentials`: access_key, secret_key, token and account_id."""
+    method: str
+    """The provider's name."""
+    expiration: float | None
+    """Seconds since the epoch; None for what does not say."""
+
+
+async def find(chain: AwsChain, role: str, profile: str | None, region: str | None = None) -> Found | None:
+    """The credentials of the environment or a profile, whatever that takes: SSO, AssumeRole, a helper.
+
+    Raises:
+        SourceError: They cannot be had. None is returned where there is no trace of any.
+    """
+    call = sts_errors.Call(role, f'AWS credentials of profile "{profile}"' if profile else "AWS credentials")
+    try:
+        async with asyncio.timeout(_TIME_LIMIT):
+            session = chain.session(profile, role=role, region=region)
+            credentials = await session.get_credentials()
+            if credentials is None:
+                return None
+            frozen = await _frozen(credentials, call)
+    except (BotoCoreError, ClientError, ResponseParserError, OSError, TimeoutError, *_UNEXPECTED) as error:
+        raise sts_errors.chain_error(error, call, profile) from None  # its text may hold an answer, and that a secret
+    return Found(session, frozen, credentials.method, _end(credentials))
+
+
+async def _frozen(credentials: Any, call: sts_errors.Call) -> Any:
+    try:
+        return await credentials.get_frozen_credentials()
+    except RuntimeError:  # botocore's way to say that they are dead, and were so still after it had renewed them
+        if (end := _end(credentials)) is None:
+            raise
+        what = f"what was found is dead since {timestamp(end)}, and nothing renews it"
+        advice = "renew it where it comes from, and compare this host's clock with AWS's"
+        raise Invalid(f'role "{call.role}": {call}: {what}', advice) from None
+
+
+def _end(credentials: Any) -> float | None:
+    moment = getattr(credentials, "_expiry_time", None)  # botocore has no public name for it
+    return None if moment is None else float(moment.timestamp())

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import Unreachable
 from imds_proxy.sources import sts_errors
-from imds_proxy.sources.aws_chain import AwsChain
+from imds_proxy.sources.aws_chain import AwsChain, find
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ class FromChain:
     """The daemon's own AWS chain, or one profile of it."""
 
     profile: str | None
+    region: str | None = None
 
     async def base(self, role: str, chain: AwsChain) -> Base:
         """Read again at every call, so that a key rotated on disk needs no restart."""
-        session = chain.session(self.profile)
-        credentials = await session.get_credentials()
-        if credentials is None:
+        found = await find(chain, role, self.profile, self.region)
+        if found is None:
             raise sts_errors.no_base_credentials(role, self.profile)
-        return Base(session, f"key …{credentials.access_key[-4:]} of {credentials.method}")
+        return Base(found.session, f"key …{found.frozen.access_key[-4:]} of {found.method}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from aiohttp import ClientHttpProxyError
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
+from imds_proxy.clock import skew_advice
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
+from imds_proxy.sources.aws_http import UnsafeAnswerError
 
 _THROTTLED = {
     "Throttling",
@@ -19,7 +22,7 @@ _THROTTLED = {
     "RequestLimitExceeded",
     "TooManyRequestsException",
 }
-_NOT_PERMITTED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+_NOT_PERMITTED = {"AccessDenied", "AccessDeniedException", "ForbiddenException", "UnauthorizedOperation"}
 _BAD_BASE = {
     "ExpiredToken",
     "ExpiredTokenException",
@@ -31,6 +34,8 @@ _BAD_BASE = {
 }
 _CLOCK_WORDS = ("Signature expired", "Signature not yet current", "RequestTimeTooSkewed", "RequestExpired")
 _SERVER_ERROR = 500
+_NOT_AWS = "check sts_endpoint and the proxy: something between here and AWS answers in its place"
+_CONFIGURATION = "correct the daemon's AWS configuration"
 _CA_ADVICE = "AWS_CA_BUNDLE, or ca_bundle in the AWS profile, names a file that is missing or may not be read"
 
 
@@ -40,10 +45,14 @@ class Call:
 
     role: str
     action: str
-    target: str
-    endpoint: str
-    identity: str
+    target: str = ""
+    endpoint: str = ""
+    identity: str = ""
     """Who called: an ARN where known, else which provider of the chain the key came from and its last four."""
+
+    def __str__(self) -> str:
+        said = (("", self.action), ("on ", self.target), ("as ", self.identity), ("at ", self.endpoint))
+        return " ".join(f"{word}{value}" for word, value in said if value)
 
 
 def translate(error: Exception, call: Call, *, trust: str = "", skew: float = 0.0) -> SourceError:
@@ -58,14 +67,40 @@ def translate(error: Exception, call: Call, *, trust: str = "", skew: float = 0.
     if isinstance(error, boto.ClientError):
         return _from_answer(error, call, trust, skew)
     if isinstance(error, ResponseParserError):  # its text holds the answer, which may hold a secret
-        return Invalid(_message(call, "the answer is not what STS sends"), "check sts_endpoint and the proxy")
-    cause = getattr(error, "kwargs", {}).get("error")
-    if isinstance(error, boto.HTTPClientError) and isinstance(cause, FileNotFoundError | PermissionError):
-        return Invalid(_message(call, f"a file of TLS cannot be read: {cause.strerror}"), _CA_ADVICE)
+        who = "STS" if call.action.startswith("sts:") else "AWS"
+        return Invalid(_message(call, f"the answer is not what {who} sends"), _NOT_AWS)
+    if isinstance(error, boto.HTTPClientError) and (told := _from_cause(error.kwargs.get("error"), call)):
+        return told
     for kind, translated in _WITHOUT_ANSWER:
         if isinstance(error, kind):
             return translated(_message(call, _text(error)), _advice_without_answer(error, call))
-    return Invalid(_message(call, f"{type(error).__name__}: {_text(error)}"), "correct the daemon's AWS configuration")
+    return Invalid(_message(call, f"{type(error).__name__}: {_text(error)}"), _CONFIGURATION)
+
+
+def _from_cause(cause: object, call: Call) -> SourceError | None:
+    """What botocore's errors of HTTP do not tell, or would tell with a piece of the answer."""
+    if isinstance(cause, UnsafeAnswerError):
+        return Invalid(_message(call, str(cause)), _NOT_AWS)
+    if isinstance(cause, FileNotFoundError | PermissionError):
+        return Invalid(_message(call, f"a file of TLS cannot be read: {cause.strerror}"), _CA_ADVICE)
+    return None
+
+
+def chain_error(error: Exception, call: Call, profile: str | None) -> SourceError:
+    """The error of ours for what went wrong while the daemon's own AWS credentials were looked up."""
+    option = f" --profile {profile}" if profile else ""
+    if isinstance(error, boto.SSOError | boto.TokenRetrievalError):
+        return Denied(_message(call, _text(error)), f"as the user the daemon runs as: aws sso login{option}")
+    if isinstance(error, boto.LoginError):
+        return Denied(_message(call, _text(error)), f"as the user the daemon runs as: aws login{option}")
+    by_hand = f"as the user the daemon runs as, aws sts get-caller-identity{option} shows what to mend"
+    if not isinstance(error, boto.BotoCoreError | boto.ClientError | ResponseParserError | OSError):
+        return Invalid(_message(call, f"what was found cannot be used ({type(error).__name__})"), by_hand)
+    told = translate(error, call)
+    if isinstance(error, boto.ClientError) and is_about_time(error):
+        return told
+    is_for_hands = isinstance(error, boto.ClientError | boto.CredentialRetrievalError)
+    return type(told)(told.message, by_hand) if is_for_hands and isinstance(told, Denied | Invalid) else told
 
 
 def no_base_credentials(role: str, profile: str | None) -> Denied:
@@ -78,17 +113,37 @@ def no_base_credentials(role: str, profile: str | None) -> Denied:
     )
 
 
-def _from_answer(error: Any, call: Call, trust: str, skew: float) -> SourceError:
+def code_and_text(error: Any) -> tuple[str, str]:
+    """What AWS said, both "" where it did not."""
     details = error.response.get("Error", {})
-    code, text = str(details.get("Code", "")), str(details.get("Message", "")).strip()
+    return str(details.get("Code", "")), " ".join(str(details.get("Message", "")).split())
+
+
+def words(error: Any) -> str:
+    """What AWS said, for a message."""
+    return ": ".join(filter(None, code_and_text(error))) or "no reason given"
+
+
+def is_about_time(error: Any) -> bool:
+    """Whether a signature was refused because one of the clocks is off."""
+    return any(word in said for said in code_and_text(error) for word in _CLOCK_WORDS)
+
+
+def refuses_credentials(error: Any) -> bool:
+    """Whether AWS said that the credentials themselves are no good."""
+    return code_and_text(error)[0] in _BAD_BASE or is_about_time(error)
+
+
+def _from_answer(error: Any, call: Call, trust: str, skew: float) -> SourceError:
+    code, _ = code_and_text(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    message = _message(call, f"{code}: {text}" if text else code)
+    message = _message(call, words(error))
     if code in _THROTTLED:
         return Throttled(
             message, "nothing: it is retried; if it lasts, fewer hosts or roles should renew from one account"
         )
-    if any(word in code or word in text for word in _CLOCK_WORDS):
-        return Denied(message, _clock_advice(skew))
+    if is_about_time(error):
+        return Denied(message, skew_advice(skew))
     if code in _BAD_BASE:
         return Denied(message, f"the base credentials ({call.identity}) are not valid at AWS: replace them")
     if code in _NOT_PERMITTED:
@@ -108,13 +163,6 @@ def _permission_advice(call: Call, trust: str) -> str:
         f" 3. does the role's trust policy hold this statement? {trust}"
         " 4. does that policy have conditions, such as sts:ExternalId (external_id here)?"
     )
-
-
-def _clock_advice(skew: float) -> str:
-    minutes = round(abs(skew) / 60)
-    if not minutes:
-        return "compare this host's clock with AWS's"
-    return f"this host's clock is {minutes} min {'behind' if skew > 0 else 'ahead of'} AWS's: set it (chronyc makestep)"
 
 
 def trust_statement(identity: str, external_id: str | None, actions: list[str]) -> str:
@@ -137,7 +185,7 @@ _WITHOUT_ANSWER: tuple[tuple[type[Exception], type[SourceError]], ...] = (
     (boto.ProfileNotFound, Invalid),
     (boto.ConfigParseError, Invalid),
     (boto.PartialCredentialsError, Denied),
-    (boto.CredentialRetrievalError, Denied),
+    (boto.CredentialRetrievalError, Invalid),
     (boto.TokenRetrievalError, Denied),
     (boto.UnauthorizedSSOTokenError, Denied),
     (boto.InvalidConfigError, Invalid),
@@ -151,19 +199,23 @@ _WITHOUT_ANSWER: tuple[tuple[type[Exception], type[SourceError]], ...] = (
 
 def _advice_without_answer(error: Exception, call: Call) -> str:
     if isinstance(error, boto.ProxyConnectionError):
-        return "the proxy in HTTPS_PROXY does not answer or refuses: check it, and NO_PROXY"
+        return f"the proxy in HTTPS_PROXY does not answer or refuses {call.endpoint}: check it, and NO_PROXY"
     if isinstance(error, boto.SSLError):
         return "the endpoint's certificate is not trusted: set AWS_CA_BUNDLE to the CA your network uses"
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError | OSError):
-        return f"check DNS, route, firewall and HTTPS_PROXY towards {call.endpoint}; it is retried"
-    return "correct the daemon's AWS configuration"
+        return f"check DNS, route, firewall and HTTPS_PROXY towards {call.endpoint or 'AWS'}; it is retried"
+    return _CONFIGURATION
 
 
 def _message(call: Call, what: str) -> str:
-    return f'role "{call.role}": {call.action} on {call.target} as {call.identity} at {call.endpoint}: {what}'
+    return f'role "{call.role}": {call}: {what}'
 
 
 def _text(error: Exception) -> str:
-    return " ".join(str(error).split()) or (
-        "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
-    )
+    cause = getattr(error, "kwargs", {}).get("error")
+    if type(error) is boto.HTTPClientError:  # of an answer that is no HTTP, its text has a piece
+        return f"no HTTP that can be read ({type(cause).__name__})"
+    text = " ".join(str(error).split())
+    if isinstance(cause, ClientHttpProxyError):
+        text += f" (it answered {cause.status})"
+    return text or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)

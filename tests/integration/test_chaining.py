@@ -8,6 +8,7 @@ import pytest
 from imds_proxy.demo.aws_double import ACCOUNT
 from support.aws import is_assume_role, parameter, short_session
 from support.daemon import HOST, START_TIME, wait
+from support.oidc import AUDIENCE, Federation, Issuer
 
 ROLES = """
 [renewal]
@@ -107,3 +108,22 @@ def test_check_tries_parents_first(start_chain, aws):
     assert done.returncode == 0, done
     tried = [line.split()[0] for line in done.stdout.splitlines() if " ok: " in line]
     assert tried == ["host", "middle", "deploy"]
+
+
+def test_a_role_is_assumed_from_one_of_a_token(start_daemon, aws, tmp_path):
+    """A pod's own role, and from there the one of another account."""
+    number = next(NUMBERS)
+    federation = Federation(aws.double, Issuer())
+    pod = aws.double.add_role(f"pod{number}", "*")
+    federation.trust(f"pod{number}", federation.statement())
+    federation.register(AUDIENCE)
+    aws.double.interfere = federation
+    arn = aws.double.add_role(f"other{number}", f"arn:aws:sts::{ACCOUNT}:assumed-role/pod{number}/web1")
+    (tmp_path / "token").write_text(federation.issuer.token())
+    both = f'session_name = "web1"\nsts_endpoint = "{aws.double.url}"\n'
+    token = f'source = "web-identity"\nrole_arn = "{pod}"\ntoken_file = "{tmp_path}/token"\nserve = false\n{both}'
+    config = f'{HOST}[roles.pod]\n{token}[roles.other]\nrole_arn = "{arn}"\nfrom = "pod"\n{both}'
+    daemon = start_daemon(config=config, environment={})
+    federation.unregister()
+    assert daemon.role("other")["session_arn"].endswith(f":assumed-role/other{number}/web1")
+    assert [key[-4:] for key in aws.double.used("AssumeRole")] == [daemon.role("pod")["key"][-4:]]

@@ -1,4 +1,4 @@
-"""Ways for the AWS double to have a bad day: each is an `AwsDouble.interfere`."""
+"""Ways for the AWS double to have a bad day: each is an `AwsDouble.interfere`. And what else of AWS moto has not."""
 
 import re
 import urllib.parse
@@ -78,3 +78,8 @@ def user_keys() -> list[tuple[str, str, str]]:
 def sessions() -> list:
     """Every session handed out, with `access_key_id`, `secret_access_key` and `session_token`."""
     return sts_backends[ACCOUNT][PARTITION].assumed_roles
+
+
+def new_session(role_arn: str, name: str = "web1", life: float = 3600):
+    """A session as somebody else's tool may have left it here, with `access_key_id` and so on."""
+    return sts_backends[ACCOUNT][PARTITION].assume_role("us-east-1", name, role_arn, None, life, None)

@@ -54,7 +54,7 @@ PARAMETERS = [
 def test_each_setting_is_its_sts_parameter_and_what_is_left_out_is_not_sent(settings, parameters):
     """A policy or tag that does not reach STS means a session that may do more than was configured."""
     always = {"RoleArn": ROLE, "RoleSessionName": "web1", "DurationSeconds": 3600}
-    assert source(**settings)._request() == always | parameters
+    assert source(**settings)._parameters() == always | parameters
 
 
 async def test_sts_has_every_parameter_that_is_sent():
@@ -62,7 +62,7 @@ async def test_sts_has_every_parameter_that_is_sent():
     everything = {name: value for settings, _ in PARAMETERS for name, value in settings.items()}
     everything |= {"tags": {"team": "web"}, "transitive_tag_keys": ["team"]}
     model = await AwsChain().session().get_service_model("sts")
-    assert set(source(**everything)._request()) <= set(model.operation_model("AssumeRole").input_shape.members)
+    assert set(source(**everything)._parameters()) <= set(model.operation_model("AssumeRole").input_shape.members)
 
 
 @pytest.mark.parametrize(
@@ -85,18 +85,22 @@ def fetch_in(monkeypatch, subject, outcomes):
     """Let each region end as given; the regions that were asked, in order."""
     asked = []
 
-    async def fetch_from(region):
+    async def session_from(region, _base, _request):
         asked.append(region)
         if isinstance(outcomes[region], SourceError):
             raise outcomes[region]
         return outcomes[region]
 
-    monkeypatch.setattr(subject, "_fetch_from", fetch_from)
+    monkeypatch.setattr(subject._sts, "session_from", session_from)
     return asked
 
 
+def region_source(**settings):
+    return source(chain=Chain(), **settings)
+
+
 async def test_without_sts_regions_the_one_region_is_asked(monkeypatch):
-    subject = source(region="eu-central-1")
+    subject = region_source(region="eu-central-1")
     asked = fetch_in(monkeypatch, subject, {"eu-central-1": "credentials"})
     assert await subject.fetch() == "credentials"
     assert asked == ["eu-central-1"]
@@ -104,7 +108,7 @@ async def test_without_sts_regions_the_one_region_is_asked(monkeypatch):
 
 async def test_the_next_region_is_asked_when_one_is_unreachable(monkeypatch):
     """A region's outage would be this host's."""
-    subject = source(sts_regions=["eu-west-1", "eu-central-1", "us-east-1"])
+    subject = region_source(sts_regions=["eu-west-1", "eu-central-1", "us-east-1"])
     outcomes = {"eu-west-1": Unreachable("down"), "eu-central-1": "credentials", "us-east-1": "never"}
     asked = fetch_in(monkeypatch, subject, outcomes)
     assert await subject.fetch() == "credentials"
@@ -114,7 +118,7 @@ async def test_the_next_region_is_asked_when_one_is_unreachable(monkeypatch):
 @pytest.mark.parametrize("refusal", [Denied("no"), Throttled("slower"), Invalid("what?")])
 async def test_another_region_is_not_asked_after_an_answer(monkeypatch, refusal):
     """A denial repeated in every region is an alert in every region; throttling is not cured by more calls."""
-    subject = source(sts_regions=["eu-west-1", "eu-central-1"])
+    subject = region_source(sts_regions=["eu-west-1", "eu-central-1"])
     asked = fetch_in(monkeypatch, subject, {"eu-west-1": refusal, "eu-central-1": "never"})
     with pytest.raises(type(refusal)):
         await subject.fetch()
@@ -123,7 +127,7 @@ async def test_another_region_is_not_asked_after_an_answer(monkeypatch, refusal)
 
 async def test_when_all_regions_are_down_the_error_is_the_first_ones(monkeypatch):
     """The first region is the one that is meant to work."""
-    subject = source(sts_regions=["eu-west-1", "eu-central-1"])
+    subject = region_source(sts_regions=["eu-west-1", "eu-central-1"])
     fetch_in(monkeypatch, subject, {"eu-west-1": Unreachable("first"), "eu-central-1": Unreachable("second")})
     with pytest.raises(Unreachable, match="first"):
         await subject.fetch()
@@ -142,7 +146,7 @@ async def test_when_all_regions_are_down_the_error_is_the_first_ones(monkeypatch
 async def test_the_endpoint_is_the_regions_own_unless_a_private_one_is_set(own_files, region, settings, endpoint):
     """The global endpoint is in Virginia, and its tokens do not work in every region."""
     chain = AwsChain()
-    async with source(chain=chain, **settings)._client(chain.session(), region) as sts:
+    async with source(chain=chain, **settings)._sts.client(chain.session(), region) as sts:
         assert sts.meta.endpoint_url == endpoint
         assert sts.meta.region_name == region
 
@@ -184,19 +188,22 @@ class Chain:
         self.sts, self.profiles = sts, []
         self._credentials = credentials
 
-    def session(self, profile=None):
+    def session(self, profile=None, **_):
         self.profiles.append(profile)
         return self
 
     async def get_credentials(self):
-        return Base() if self._credentials == "default" else self._credentials
+        return Key() if self._credentials == "default" else self._credentials
 
     def create_client(self, *_, **__):
         return self.sts
 
 
-class Base:
+class Key:
     access_key, method = "AKIABASEBASEBASE9876", "env"
+
+    async def get_frozen_credentials(self):
+        return self
 
 
 def good_answer(**changes):

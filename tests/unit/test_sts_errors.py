@@ -2,12 +2,21 @@
 
 import json
 
+import aiohttp
 import pytest
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from imds_proxy.errors import Denied, Invalid, Throttled, Unreachable
-from imds_proxy.sources.sts_errors import Call, no_base_credentials, principal, translate, trust_statement
+from imds_proxy.sources.aws_http import UnsafeAnswerError
+from imds_proxy.sources.sts_errors import (
+    Call,
+    chain_error,
+    no_base_credentials,
+    principal,
+    translate,
+    trust_statement,
+)
 
 USER = "arn:aws:iam::123456789012:user/host"
 ROLE = "arn:aws:iam::123456789012:role/Deploy"
@@ -68,7 +77,7 @@ WITHOUT_ANSWER = [
     (boto.ProfileNotFound(profile="x"), Invalid, "configuration"),
     (boto.ConfigParseError(path="x"), Invalid, "configuration"),
     (boto.PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"), Denied, "configuration"),
-    (boto.CredentialRetrievalError(provider="custom-process", error_msg="exit 1"), Denied, "configuration"),
+    (boto.CredentialRetrievalError(provider="custom-process", error_msg="Version"), Invalid, "configuration"),
     (boto.TokenRetrievalError(provider="sso", error_msg="x"), Denied, "configuration"),
     (boto.UnauthorizedSSOTokenError(), Denied, "configuration"),
     (boto.InvalidConfigError(error_msg="source_profile"), Invalid, "configuration"),
@@ -103,6 +112,66 @@ def test_an_answer_that_cannot_be_parsed_is_not_repeated():
     assert type(error) is Invalid
     assert "SECRET" not in error.message + error.advice + str(error) + repr(error)
     assert "sts_endpoint" in error.advice
+
+
+@pytest.mark.parametrize("said", ["answered 307, which sends elsewhere", "answered more than 1 MB"])
+def test_an_answer_that_was_not_taken_is_invalid_and_says_why(said):
+    """Trying again would bring the same; somebody has to look at what answers there."""
+    error = translate(boto.HTTPClientError(error=UnsafeAnswerError(said)), CALL)
+    assert type(error) is Invalid
+    assert error.message.endswith(said)
+    assert "sts_endpoint" in error.advice
+
+
+def test_an_answer_that_is_no_http_is_not_repeated():
+    """aiohttp's error holds the line it could not read."""
+    cause = aiohttp.http_exceptions.BadHttpMessage("SECRET in a status line")
+    error = translate(boto.HTTPClientError(error=cause), CALL)
+    assert type(error) is Unreachable
+    assert "BadHttpMessage" in error.message
+    assert "SECRET" not in error.message + error.advice
+
+
+def test_a_proxy_that_refuses_is_named_with_its_answer():
+    """Whether it is down or forbids AWS is another team's question."""
+    request = aiohttp.RequestInfo("http://proxy:3128", "CONNECT", {}, "http://proxy:3128")
+    cause = aiohttp.ClientHttpProxyError(request, (), status=407)
+    error = translate(boto.ProxyConnectionError(proxy_url="http://proxy:3128", error=cause), CALL)
+    assert type(error) is Unreachable
+    assert '"http://proxy:3128" (it answered 407)' in error.message
+    assert CALL.endpoint in error.advice
+
+
+CHAIN = Call("login", 'AWS credentials of profile "work"')
+CHAIN_ERRORS = [
+    (boto.UnauthorizedSSOTokenError(), Denied, "aws sso login --profile work"),
+    (boto.SSOTokenLoadError(error_msg="x"), Denied, "aws sso login --profile work"),
+    (boto.TokenRetrievalError(provider="sso", error_msg="x"), Denied, "aws sso login --profile work"),
+    (boto.LoginRefreshRequired(), Denied, "aws login --profile work"),
+    (answer("AccessDenied", status=403), Denied, "aws sts get-caller-identity --profile work"),
+    (answer("ForbiddenException", status=403), Denied, "aws sts get-caller-identity --profile work"),
+    (answer("SignatureDoesNotMatch", "Signature expired: x", 403), Denied, "clock"),
+    (answer("Throttling"), Throttled, "retried"),
+    (answer("InternalFailure", status=500), Unreachable, "retried"),
+    (boto.CredentialRetrievalError(provider="custom-process", error_msg="x"), Invalid, "get-caller-identity"),
+    (boto.ProfileNotFound(profile="work"), Invalid, "configuration"),
+    (boto.EndpointConnectionError(endpoint_url="x"), Unreachable, "firewall and HTTPS_PROXY towards AWS"),
+    (TimeoutError(), Unreachable, "firewall"),
+    (RuntimeError("still expired"), Invalid, "get-caller-identity"),
+    (ValueError("SECRET"), Invalid, "get-caller-identity"),
+    (KeyError("SECRET"), Invalid, "get-caller-identity"),
+    (ResponseParserError("SECRET"), Invalid, "between here and AWS"),
+]
+
+
+@pytest.mark.parametrize(("error", "outcome", "advice"), CHAIN_ERRORS, ids=lambda value: type(value).__name__)
+def test_each_error_of_the_chain_says_what_to_run(error, outcome, advice):
+    """Signing in again is what helps nine times of ten, and the tenth shows by hand."""
+    translated = chain_error(error, CHAIN, "work")
+    assert type(translated) is outcome
+    assert advice in translated.advice
+    assert translated.message.startswith('role "login": AWS credentials of profile "work": ')
+    assert "SECRET" not in translated.message + translated.advice
 
 
 def test_a_signature_refused_for_its_time_says_which_way_the_clock_is_off():

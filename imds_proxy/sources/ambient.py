@@ -1,0 +1,94 @@
+"""What the daemon's own AWS chain gives, passed on with its expiry: SSO cache, profile, environment.
+
+In: the environment, `~/.aws`, a profile's name. Out: the session that is found there. Errors: Denied, Throttled,
+Unreachable, Invalid; long-lived keys are refused, since handing those out is what this daemon exists to end.
+"Configuring IAM Identity Center authentication with the AWS CLI" of the AWS CLI user guide, "AWS SDKs and Tools
+standardized credential providers" of the AWS SDKs and Tools guide.
+"""
+
+import re
+from typing import Final
+
+from imds_proxy.clock import Clock
+from imds_proxy.config_roles import AmbientConfig
+from imds_proxy.credentials import Credentials, Secret
+from imds_proxy.errors import Denied, Invalid, SourceError
+from imds_proxy.sources.aws_chain import AwsChain, Found, find
+from imds_proxy.sources.interface import Context, Source
+from imds_proxy.sources.sts import fallback_region
+
+_VALUE: Final = re.compile(r"[!-~]+")
+
+
+def make(role: str, settings: AmbientConfig, context: Context) -> Source:
+    """The source of one role."""
+    region = context.region or fallback_region(role, settings.role_arn)
+    return Ambient(role, settings, context.chain(), region, context.clock)
+
+
+class Ambient(Source):
+    """One role's source.
+
+    Args:
+        role: The name it has in the config.
+        settings: Its settings.
+        chain: Makes AWS sessions.
+        region: Where a profile that assumes a role calls STS, unless the environment or the profile says it.
+        clock: Wall time.
+    """
+
+    def __init__(self, role: str, settings: AmbientConfig, chain: AwsChain, region: str, clock: Clock) -> None:
+        self._role = role
+        self._settings = settings
+        self._chain = chain
+        self._region = region
+        self._clock = clock
+
+    async def fetch(self) -> Credentials:
+        """What the chain has now."""
+        found = await find(self._chain, self._role, self._settings.profile, self._region)
+        if found is None:
+            raise self._nothing()
+        return self._credentials(found)
+
+    def _credentials(self, found: Found) -> Credentials:
+        frozen = found.frozen
+        if not frozen.token:
+            raise self._long_lived(found)
+        if found.expiration is None:
+            raise self._without_expiry(found)
+        if not all(_VALUE.fullmatch(value or "") for value in (frozen.access_key, frozen.secret_key, frozen.token)):
+            raise Invalid(
+                f'role "{self._role}": the AWS credentials of {found.method} are empty or hold spaces',
+                "copy them again, without spaces and ends of line",
+            )
+        return Credentials(
+            access_key_id=frozen.access_key,
+            secret_access_key=Secret(frozen.secret_key),
+            session_token=Secret(frozen.token),
+            expiration=found.expiration,
+            obtained=self._clock.wall(),
+            role_arn=self._settings.role_arn,
+            account=frozen.account_id or None,
+        )
+
+    def _nothing(self) -> SourceError:
+        profile = self._settings.profile
+        where = f'in profile "{profile}"' if profile else "in environment, shared files, SSO cache or process"
+        login = f"aws sso login --profile {profile}" if profile else "aws sso login, or name a profile"
+        return Denied(f'role "{self._role}": no AWS credentials {where}', f"as the user the daemon runs as: {login}")
+
+    def _long_lived(self, found: Found) -> SourceError:
+        return Invalid(
+            f'role "{self._role}": key …{found.frozen.access_key[-4:]} of {found.method} is long-lived, and is not'
+            " handed out: it would be there for every program on this host to keep, and never ends",
+            'let it be this daemon\'s alone, and have it assume a role: source = "assume-role"',
+        )
+
+    def _without_expiry(self, found: Found) -> SourceError:
+        return Invalid(
+            f'role "{self._role}": session key …{found.frozen.access_key[-4:]} of {found.method} does not say when it'
+            " ends, and nobody here guesses",
+            "set AWS_CREDENTIAL_EXPIRATION beside it in the environment, or use a profile that renews itself: SSO,"
+            " role_arn or credential_process",
+        )

@@ -1,0 +1,121 @@
+"""An OpenID Connect token, read without being verified: only to say what is wrong with it. AWS verifies it.
+
+In: what a file holds or a command prints. Out: the token and its claims. Errors: Invalid. RFC 7519 (JSON Web Token),
+"OpenID Connect Core 1.0", section 2 (ID Token), "AssumeRoleWithWebIdentity" of the STS API reference.
+"""
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from imds_proxy.credentials import Secret
+from imds_proxy.errors import Invalid
+
+_LONGEST: Final = 20_000  # characters; STS takes no more
+_LONGEST_SHOWN: Final = 200
+_JWT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+_ADVICE: Final = (
+    "it takes an OpenID Connect ID token: a JSON Web Token, three parts with dots between, and nothing else"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OidcToken:
+    """A token and what it claims; claims are "" or None where it does not say, and may be anything."""
+
+    secret: Secret
+    origin: str
+    """Where it is from, in words for a message."""
+    issuer: str
+    subject: str
+    audiences: tuple[str, ...]
+    authorized_party: str
+    algorithm: str
+    expires: float | None
+    """Seconds since the epoch, as are the next."""
+    valid_from: float | None
+
+    @property
+    def audience(self) -> str:
+        """Its audiences, for a message."""
+        return shown(" and ".join(self.audiences)) or "missing"
+
+    def __str__(self) -> str:
+        claims = f'iss "{shown(self.issuer)}", aud "{self.audience}", sub "{shown(self.subject)}"'
+        return f"token of {self.origin} ({claims})"
+
+    def hide(self, text: str) -> str:
+        """`text` with nothing of the token in it, should somebody have repeated it."""
+        token = self.secret.reveal()
+        for piece in (token, *token.split(".")):
+            text = text.replace(piece, "***") if piece else text
+        return text
+
+
+def read_token(role: str, content: bytes, origin: str) -> OidcToken:
+    """The token in `content`, without the white space around it.
+
+    Args:
+        role: For the message.
+        content: What was read.
+        origin: Where, for the message: "token_file /…".
+
+    Raises:
+        Invalid: There is none, or something else. Opaque OAuth 2.0 tokens are refused: STS takes those of two providers
+            only, which are for applications on phones.
+    """
+
+    def invalid(what: str) -> Invalid:
+        return Invalid(f'role "{role}": {origin}: {what}', _ADVICE)
+
+    text = content.decode("ascii", "replace").strip()
+    if not text:
+        raise invalid("it is empty")
+    if len(text) > _LONGEST:
+        raise invalid(f"{len(text)} characters, more than any token that AWS takes")
+    if not _JWT.fullmatch(text):
+        raise invalid(f"{len(text)} characters that are no JSON Web Token")
+    header, claims = (_decoded(part) for part in text.split(".")[:2])
+    if header is None or claims is None:
+        raise invalid("it has the form of a JSON Web Token, but there are no claims in it")
+    return OidcToken(
+        secret=Secret(text),
+        origin=origin,
+        issuer=_text(claims.get("iss")),
+        subject=_text(claims.get("sub")),
+        audiences=_texts(claims.get("aud")),
+        authorized_party=_text(claims.get("azp")),
+        algorithm=_text(header.get("alg")),
+        expires=_moment(claims.get("exp")),
+        valid_from=max(filter(None, (_moment(claims.get("nbf")), _moment(claims.get("iat")))), default=None),
+    )
+
+
+def _decoded(part: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True))
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def shown(claim: str) -> str:
+    """A claim fit for a terminal: whoever wrote the file may have put anything there."""
+    return "".join(character if character.isprintable() else "?" for character in claim)[:_LONGEST_SHOWN]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str))
+
+
+def _moment(value: object) -> float | None:
+    """Whole seconds, within what a calendar has."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 < value < 2e11 else None  # noqa: PLR2004 - the year 8307

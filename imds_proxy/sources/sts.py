@@ -1,0 +1,200 @@
+"""What the calls of AWS STS that give a session share: parameters, limits, regions, the answer, and AWS's time.
+
+In: a session of the AWS chain, and what one call says besides. Out: one session. Errors: Denied, Throttled,
+Unreachable, Invalid, each saying what to do. "AssumeRole", "AssumeRoleWithWebIdentity" and "GetCallerIdentity" in the
+STS API reference, "Manage AWS STS in an AWS Region" of the IAM user guide.
+"""
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Protocol
+
+from botocore import xform_name
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from imds_proxy.clock import Clock
+from imds_proxy.config_roles import StsConfig
+from imds_proxy.credentials import Credentials, Secret
+from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
+from imds_proxy.sources import session_name, sts_errors
+from imds_proxy.sources.aws_chain import AwsChain
+from imds_proxy.sources.base import Base
+from imds_proxy.sources.sts_errors import Call
+
+log = logging.getLogger(__name__)
+
+_TIME_LIMIT: Final = 20.0
+_WHO_AM_I_TIME_LIMIT: Final = 5.0
+_PARTITION_REGIONS: Final = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+_NO_ANSWER: Final = (BotoCoreError, ResponseParserError, OSError, TimeoutError)
+# What botocore's parser raises for an answer that is XML, but none of STS's.
+_UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+
+
+class Explain(Protocol):
+    """Makes an error for the operator of a refusal by STS; `sts` is the client that was refused."""
+
+    async def __call__(self, error: ClientError, call: Call, sts: Any) -> SourceError:
+        """The error to raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call, and what is said when it is refused."""
+
+    operation: str
+    """AWS's name: "AssumeRole"."""
+    parameters: dict[str, Any] = field(repr=False)
+    explain: Explain = field(repr=False)
+    config: Any = None
+    """Of the client, besides what every client has."""
+
+
+class Sts:
+    """One role's way to STS.
+
+    Args:
+        role: The name it has in the config.
+        settings: Its settings.
+        region: The region of the STS endpoint, unless the settings name others.
+        clock: Told what time AWS says it is.
+    """
+
+    def __init__(self, role: str, settings: StsConfig, region: str, clock: Clock) -> None:
+        self._role = role
+        self._settings = settings
+        self._regions = settings.sts_regions or (region,)
+        self._clock = clock
+
+    def parameters(self, **more: Any) -> dict[str, Any]:
+        """What every call says, and what this one does besides; what is empty is left out."""
+        settings = self._settings
+        parameters = {
+            "RoleArn": settings.role_arn,
+            "RoleSessionName": session_name.render(settings.session_name),
+            "DurationSeconds": settings.duration,
+            "Policy": settings.policy,
+            "PolicyArns": [{"arn": arn} for arn in settings.policy_arns],
+        }
+        return {name: value for name, value in (parameters | more).items() if value}
+
+    async def session(self, base: Base, request: Request) -> Credentials:
+        """One new session, from the first region that answers."""
+        unreachable: SourceError | None = None
+        for region in self._regions:
+            try:
+                return await self.session_from(region, base, request)
+            except Unreachable as error:
+                unreachable = unreachable or error
+                log.debug("STS did not answer", extra={"role": self._role, "region": region, "error": error.message})
+        assert unreachable is not None  # noqa: S101 - there is always a region
+        raise unreachable
+
+    async def session_from(self, region: str, base: Base, request: Request) -> Credentials:
+        """One new session, from this region."""
+        call = Call(self._role, f"sts:{request.operation}", self._settings.role_arn, region, base.identity)
+        try:
+            async with asyncio.timeout(_TIME_LIMIT), self.client(base.session, region, request.config) as sts:
+                call = replace(call, endpoint=sts.meta.endpoint_url)
+                return await self._ask(sts, call, request)
+        except _NO_ANSWER as error:
+            raise sts_errors.translate(error, call) from None  # its text may hold an answer, and that a secret
+
+    def client(self, session: Any, region: str, config: Any = None) -> Any:
+        """A client of STS, at the private endpoint if one is set."""
+        return session.create_client("sts", region_name=region, endpoint_url=self._settings.sts_endpoint, config=config)
+
+    async def _ask(self, sts: Any, call: Call, request: Request) -> Credentials:
+        try:
+            answer = await getattr(sts, xform_name(request.operation))(**request.parameters)
+            observe_time(self._clock, answer)
+            return self._credentials(answer)
+        except ClientError as error:
+            observe_time(self._clock, error.response)
+            raise await request.explain(error, call, sts) from None
+        except _UNREADABLE:
+            raise Invalid(
+                f'role "{call.role}": {call.endpoint} answered 200 without credentials in it',
+                "this is not what AWS STS answers: check sts_endpoint and the proxy",
+            ) from None
+
+    def _credentials(self, answer: Any) -> Credentials:
+        fields = answer["Credentials"]
+        return Credentials(
+            access_key_id=str(fields["AccessKeyId"]),
+            secret_access_key=Secret(fields["SecretAccessKey"]),
+            session_token=Secret(fields["SessionToken"]),
+            expiration=fields["Expiration"].timestamp(),
+            obtained=self._clock.wall(),
+            role_arn=self._settings.role_arn,
+            session_arn=str(answer["AssumedRoleUser"]["Arn"]),
+        )
+
+
+def observe_time(clock: Clock, answer: Any) -> None:
+    """Tell the clock what time an answer of AWS's was made at."""
+    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    with contextlib.suppress(TypeError, ValueError):
+        clock.observe(parsedate_to_datetime(date).timestamp())
+
+
+def fallback_region(role: str, role_arn: str | None) -> str:
+    """Where STS is called when nobody said a region."""
+    region = _PARTITION_REGIONS.get(role_arn.split(":")[1] if role_arn else "aws", "us-east-1")
+    log.info("no region is set: using STS of the partition's first one", extra={"role": role, "region": region})
+    return region
+
+
+async def who_am_i(sts: Any) -> str | None:
+    """The ARN that a client's credentials belong to, to explain a denial; None where AWS does not say."""
+    try:
+        return await _caller_arn(sts)
+    except (ClientError, *_NO_ANSWER, *_UNREADABLE):
+        return None
+
+
+async def identify(role: str, credentials: Credentials, chain: AwsChain, region: str, clock: Clock) -> str:
+    """The ARN that `credentials` belong to.
+
+    Raises:
+        Denied: AWS does not accept them.
+        Unreachable: Nobody could say: AWS was not reached, or had another reason.
+    """
+    call = Call(role, "sts:GetCallerIdentity", identity=f"key …{credentials.key_hint}", endpoint=region)
+    try:
+        session = chain.session()
+        session.set_credentials(
+            credentials.access_key_id, credentials.secret_access_key.reveal(), credentials.session_token.reveal()
+        )
+        async with asyncio.timeout(_WHO_AM_I_TIME_LIMIT), session.create_client("sts", region_name=region) as sts:
+            call = replace(call, endpoint=sts.meta.endpoint_url)
+            return await _caller_arn(sts)
+    except ClientError as error:
+        observe_time(clock, error.response)
+        if sts_errors.refuses_credentials(error):
+            raise _not_accepted(sts_errors.translate(error, call, skew=clock.skew), error, call) from None
+        raise Unreachable(sts_errors.translate(error, call).message) from None
+    except _NO_ANSWER as error:
+        translated = sts_errors.translate(error, call)
+        raise Unreachable(translated.message, translated.advice) from None
+    except _UNREADABLE:
+        raise Unreachable(f'role "{role}": {call}: the answer is not what STS sends') from None
+
+
+def _not_accepted(translated: SourceError, error: ClientError, call: Call) -> Denied:
+    said = sts_errors.words(error)
+    clock = sts_errors.is_about_time(error)
+    advice = (
+        translated.advice if clock else f"see where they come from: {call.identity} is none that AWS knows, or dead"
+    )
+    return Denied(f'role "{call.role}": AWS does not accept these credentials: {said}', advice)
+
+
+async def _caller_arn(sts: Any) -> str:
+    """Needs no permission."""
+    async with asyncio.timeout(_WHO_AM_I_TIME_LIMIT):
+        return str((await sts.get_caller_identity())["Arn"])

@@ -1,0 +1,105 @@
+"""AssumeRoleWithWebIdentity at AWS STS: an OpenID Connect token for a session, without any AWS key.
+
+In: the role's settings, and a token from a file or a command, read again at every renewal. Out: one session. Errors:
+Denied, Throttled, Unreachable, Invalid; `web_identity_errors.py` has what AWS's refusals mean.
+"AssumeRoleWithWebIdentity" in the STS API reference, "OIDC federation" of the IAM user guide.
+"""
+
+from functools import partial
+from typing import Final
+
+from aiobotocore.config import AioConfig
+from botocore import UNSIGNED
+from botocore.exceptions import ClientError
+
+from imds_proxy.clock import Clock
+from imds_proxy.config_roles import WebIdentityConfig
+from imds_proxy.credentials import Credentials
+from imds_proxy.errors import Denied, SourceError
+from imds_proxy.sources import sts_errors, web_identity_errors
+from imds_proxy.sources.aws_chain import AwsChain
+from imds_proxy.sources.base import Base
+from imds_proxy.sources.command import run_command
+from imds_proxy.sources.files import FileWatch, read_file
+from imds_proxy.sources.interface import Context, Source
+from imds_proxy.sources.oidc_token import OidcToken, read_token
+from imds_proxy.sources.sts import Request, Sts, fallback_region
+from imds_proxy.sources.sts_errors import Call
+
+_COMMAND_TIME_LIMIT: Final = 30.0
+
+
+def make(role: str, settings: WebIdentityConfig, context: Context) -> Source:
+    """The source of one role."""
+    region = context.region or fallback_region(role, settings.role_arn)
+    return WebIdentity(role, settings, context.chain(), region, context.clock)
+
+
+class WebIdentity(Source):
+    """One role's source.
+
+    Args:
+        role: The name it has in the config.
+        settings: Its settings.
+        chain: Makes AWS sessions; its credentials are not used, its CA bundle and proxy are.
+        region: The region of the STS endpoint, unless the settings name others.
+        clock: Told what time AWS says it is.
+    """
+
+    def __init__(self, role: str, settings: WebIdentityConfig, chain: AwsChain, region: str, clock: Clock) -> None:
+        self._role = role
+        self._settings = settings
+        self._chain = chain
+        self._sts = Sts(role, settings, region, clock)
+        self._clock = clock
+        self._watch = FileWatch(settings.token_file) if settings.token_file else None
+        self._token_is_good = True
+
+    async def fetch(self) -> Credentials:
+        """One new session, by the token as it is now."""
+        self._token_is_good = False
+        token = await self._token()
+        self._check_audience(token)
+        parameters = self._sts.parameters(WebIdentityToken=token.secret.reveal())
+        explain = partial(self._explain, token)
+        unsigned = AioConfig(signature_version=UNSIGNED)
+        request = Request("AssumeRoleWithWebIdentity", parameters, explain, unsigned)
+        credentials = await self._sts.session(Base(self._chain.session(role=self._role), str(token)), request)
+        self._token_is_good = True
+        return credentials
+
+    async def changed(self) -> None:
+        """Return when there is another token, if the last one brought nothing; else tokens rotate without a call."""
+        if self._watch is None or self._token_is_good:
+            await super().changed()
+        else:
+            await self._watch.changed()
+
+    async def _token(self) -> OidcToken:
+        if self._settings.token_command is not None:
+            command = self._settings.token_command
+            what = "token_command"
+            printed = await run_command(self._role, command, timeout=_COMMAND_TIME_LIMIT, what=what)
+            return read_token(self._role, printed, f"{what} {command[0]}")
+        assert self._settings.token_file is not None  # noqa: S101 - the config has one of the two
+        assert self._watch is not None  # noqa: S101 - with the file
+        self._watch.note()
+        # Kubernetes mounts it readable for all, inside a container that is nobody else's.
+        content = read_file(self._role, self._settings.token_file, "token_file", private=False)
+        return read_token(self._role, content, f"token_file {self._settings.token_file}")
+
+    def _check_audience(self, token: OidcToken) -> None:
+        """The rest AWS decides: by its clock, not by this host's, which may be off."""
+        wanted = self._settings.audience
+        if wanted is not None and wanted not in token.audiences:
+            raise Denied(
+                f'role "{self._role}": {token.origin}: token audience is "{token.audience}" and "{wanted}" was wanted',
+                f'have the token made for "{wanted}", or correct audience',
+            )
+
+    async def _explain(self, token: OidcToken, error: ClientError, call: Call, sts: object) -> SourceError:  # noqa: ARG002
+        code, text = sts_errors.code_and_text(error)
+        error.response["Error"] = {"Code": code, "Message": token.hide(text)}
+        return web_identity_errors.refusal(error, token, call, self._clock) or sts_errors.translate(
+            error, call, skew=self._clock.skew
+        )

@@ -1,0 +1,63 @@
+"""IAM Identity Center's portal: GetRoleCredentials, for whoever has signed in."""
+
+import http.server
+import json
+import threading
+import time
+import urllib.parse
+
+from support.aws import new_session
+
+
+class Portal:
+    """Gives sessions of one role to the bearer of one token, each for `life` seconds."""
+
+    def __init__(self, token: str, role_arn: str, life: float = 3600):
+        self._token, self._role_arn, self._life = token, role_arn, life
+        handler = type("Handler", (_Handler,), {"portal": self})
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def answer(self, token: str | None, asked: dict[str, str]) -> tuple[int, str, dict]:
+        """Status, kind of error, document."""
+        if token != self._token:
+            return 401, "UnauthorizedException", {"message": "Session token not found or invalid"}
+        if self._role_arn != f"arn:aws:iam::{asked['account_id']}:role/{asked['role_name']}":
+            return 403, "ForbiddenException", {"message": "No access"}
+        session = new_session(self._role_arn, "person")
+        credentials = {
+            "accessKeyId": session.access_key_id,
+            "secretAccessKey": session.secret_access_key,
+            "sessionToken": session.session_token,
+            "expiration": int((time.time() + self._life) * 1000),
+        }
+        return 200, "", {"roleCredentials": credentials}
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    portal: Portal
+
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        assert path == "/federation/credentials"
+        asked = dict(urllib.parse.parse_qsl(query))
+        status, error, document = self.portal.answer(self.headers.get("x-amz-sso_bearer_token"), asked)
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/json")
+        if error:
+            self.send_header("x-amzn-ErrorType", error)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Say nothing."""
