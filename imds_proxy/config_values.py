@@ -62,7 +62,7 @@ def _policy(value: object) -> object:
 
 
 def _absolute(value: str) -> str:
-    if not PurePosixPath(value).is_absolute():
+    if not PurePosixPath(value).is_absolute() or "\0" in value:
         raise ValueError("expected an absolute path, as in /etc/imds-proxy/…")
     return value
 
@@ -76,6 +76,8 @@ def _command(value: object) -> object:
             raise ValueError(f"cannot be split into arguments: {error}") from None
     if not isinstance(value, list) or not value or not all(isinstance(part, str) for part in value) or not value[0]:
         raise ValueError('expected a command, as in ["/usr/bin/helper", "--option"] or "/usr/bin/helper --option"')
+    if any("\0" in part for part in value):
+        raise ValueError("an argument holds a null character")
     return tuple(value)
 
 

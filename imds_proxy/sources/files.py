@@ -32,22 +32,34 @@ def read_file(role: str, path: str, what: str, *, private: bool) -> bytes:
         raise Denied(f'role "{role}": {what} {path} may not be read by this user', advice) from None
     except OSError as error:
         raise Invalid(f'role "{role}": {what} {path} cannot be read: {error.strerror}', "correct the path") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise Invalid(f'role "{role}": {what} {path} is not a regular file', "correct the path")
-        if private and _is_open_to_others(status):
-            advice = f"chmod 600 {path}, and replace what was in it if others may have read it"
-            raise Invalid(f'role "{role}": {what} {path} can be read or changed by other users', advice)
-        content = file.read(_LARGEST + 1)
+        if private:
+            _refuse_open_to_others(role, path, what, status)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(_LARGEST + 1)
+    except OSError as error:  # a disk, or a server of files
+        advice = "see what is wrong with the disk or the file server"
+        raise Invalid(f'role "{role}": {what} {path} cannot be read: {error.strerror}', advice) from None
+    finally:
+        os.close(descriptor)
     if len(content) > _LARGEST:
         raise Invalid(f'role "{role}": {what} {path} is larger than 1 MB', "correct the path")
     return content
 
 
-def _is_open_to_others(status: os.stat_result) -> bool:
+def _refuse_open_to_others(role: str, path: str, what: str, status: os.stat_result) -> None:
+    again = "and replace what was in it if others may have read it"
+    if status.st_uid not in {0, os.geteuid()}:
+        advice = f"chown it to root or to the user the daemon runs as, {again}"
+        raise Invalid(f'role "{role}": {what} {path} belongs to another user (uid {status.st_uid})', advice)
     group = _GROUP_WRITE if status.st_uid == 0 else _GROUP
-    return bool(status.st_mode & (_OTHERS | group)) or status.st_uid not in {0, os.geteuid()}
+    if status.st_mode & (_OTHERS | group):
+        mode = 640 if status.st_uid == 0 != os.geteuid() else 600  # group read is how root lets the daemon read it
+        advice = f"chmod {mode} {path}, {again}"
+        raise Invalid(f'role "{role}": {what} {path} can be read or changed by other users', advice)
 
 
 class FileWatch:

@@ -85,6 +85,8 @@ def test_an_unknown_key_is_named_with_the_keys_of_that_source(source):
         ("process", {"command": [""]}, "command: expected a command"),
         ("process", {"command": ["a", 1]}, "command: expected a command"),
         ("process", {"command": "helper 'open"}, "command: cannot be split into arguments"),
+        ("process", {"command": ["a", "b\0"]}, "command: an argument holds a null character"),
+        ("file", {"path": "/run/a\0b"}, "path: expected an absolute path"),
         ("process", {"timeout": "0s"}, "timeout: "),
         ("file", {"path": "~/credentials"}, "path: expected an absolute path"),
         ("file", {"format": "yaml"}, "format: "),

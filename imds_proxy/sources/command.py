@@ -1,0 +1,203 @@
+"""Runs a program that prints credentials or a token: no shell, a time limit, and nothing of it left behind."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping
+from typing import IO, Final, cast
+
+from imds_proxy.errors import Denied, Invalid, Unreachable
+from imds_proxy.sources.redaction import one_line
+
+_LARGEST: Final = 1 << 20  # bytes of standard output
+_KEPT_OF_STDERR: Final = 1 << 14  # bytes, from the end
+_REAPED_WITHIN: Final = 2.0  # seconds; what is killed is gone at once, unless it hangs in the kernel
+
+# What systemd tells the daemon alone. A helper that says READY=1 or takes the sockets would be believed.
+_OF_THE_DAEMON: Final = frozenset(
+    {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "MAINPID"}
+    | {"JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "INVOCATION_ID", "FDSTORE"}
+    | {f"{kind}_DIRECTORY" for kind in ("STATE", "RUNTIME", "CACHE", "LOGS", "CONFIGURATION")}
+)
+# What may lead a helper's SDK to this very daemon, where it would wait for what it is run for (PROTOCOL.md 29).
+_TO_THE_DAEMON: Final = frozenset(
+    {"AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"}
+    | {f"AWS_CONTAINER_CREDENTIALS_{kind}_URI" for kind in ("RELATIVE", "FULL")}
+    | {"AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"}
+)
+
+
+async def run_command(role: str, command: tuple[str, ...], *, timeout: float, what: str) -> bytes:  # noqa: ASYNC109
+    """What a program prints on its standard output, at most 1 MB.
+
+    It runs in a process group of its own, with nothing on its standard input. When the time limit passes or the caller
+    is cancelled the whole group is killed; what a helper that succeeded left running (an agent, say) is let be.
+
+    Args:
+        role: For the message.
+        command: The program and its arguments, as they are: no shell sees them, and no message repeats an argument.
+        timeout: Seconds, until it has ended and closed its output.
+        what: For the message: "command", "token_command".
+
+    Raises:
+        Denied: It ended with another exit code than 0. Nearly always that is a login that has run out or a permission,
+            which somebody has to mend: asking again each second would lock an account sooner than help. Its standard
+            error is in the message, without anything that looks like a secret.
+        Unreachable: The time limit passed, or a signal ended it.
+        Invalid: It cannot be started, prints nothing, or more than 1 MB.
+    """
+    subject = f'role "{role}": {what} {command[0]}'
+    run = _Run(_start(command, subject))
+    try:
+        async with asyncio.timeout(timeout):
+            await run.listen()
+    except TimeoutError:
+        reason = "ended, but what it started keeps its output open" if run.ended.is_set() else "did not end"
+        raise Unreachable(
+            f"{subject}: {reason} within {timeout:g} s{run.said()}",
+            "run it by hand as the daemon's user: it must not wait for a terminal or a network that is not there",
+        ) from None
+    finally:
+        await run.release()
+    return _output(run, subject)
+
+
+def _start(command: tuple[str, ...], subject: str) -> subprocess.Popen[bytes]:
+    """Start it here and not by the event loop: uvloop gives a program sockets, and each of them twice.
+
+    A helper could not write to /dev/stdout, and an agent it starts would keep its output open.
+    """
+    pipe = subprocess.PIPE
+    try:
+        return subprocess.Popen(  # noqa: S603 - what to run is the operator's to say, and no shell runs it
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+            bufsize=0,
+            env=helper_environment(os.environ),
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        advice = "install it or correct its path; of a script, the interpreter in the first line may be what is missing"
+        raise Invalid(f"{subject} is not there", advice) from None
+    except PermissionError:
+        advice = f"chmod +x {command[0]}, and see that the daemon's user may enter its folders and run files there"
+        raise Invalid(f"{subject} may not be run by this user", advice) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "an argument holds a null character"
+        advice = "correct it: a program for this machine, or a script whose first line names its interpreter"
+        raise Invalid(f"{subject} cannot be started: {reason}", advice) from None
+
+
+def _output(run: "_Run", subject: str) -> bytes:
+    """What it printed, if it ended well."""
+    by_hand = "run it by hand as the daemon's user; what it says there is what to mend"
+    if run.has_said_too_much:
+        raise Invalid(f"{subject} printed more than 1 MB", "have it print the credentials alone")
+    code = run.process.returncode or 0
+    if code < 0:
+        raise Unreachable(f"{subject} was ended by {_signal_name(-code)}{run.said()}", by_hand)
+    if code > 0:
+        raise Denied(f"{subject} ended with exit code {code}{run.said()}", by_hand)
+    if not run.output.data.strip():
+        raise Invalid(f"{subject} printed nothing on its standard output{run.said()}", by_hand)
+    return bytes(run.output.data)
+
+
+def helper_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """The daemon's environment without what is for the daemon alone, and with no way back to it."""
+    kept = {name: value for name, value in base.items() if name not in _OF_THE_DAEMON | _TO_THE_DAEMON}
+    return kept | {"AWS_EC2_METADATA_DISABLED": "true"}
+
+
+def _signal_name(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
+
+
+class _Run:
+    """One run of a program: what it prints, and its end."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.output, self.errors = _Pipe(process.stdout), _Pipe(process.stderr, last=_KEPT_OF_STDERR)
+        self.ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._wait, args=(loop,), name=f"wait for {process.pid}", daemon=True).start()
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait in a thread, which every kernel can. It is left a zombie, so that its group's number stays its own."""
+        os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(self.ended.set)
+
+    @property
+    def has_said_too_much(self) -> bool:
+        """More than any credentials are."""
+        return len(self.output.data) > _LARGEST
+
+    async def listen(self) -> None:
+        """Return once it has ended and closed its output, or has said too much."""
+        await self.output.open()
+        await self.errors.open()
+        await self.output.closed.wait()
+        if not self.has_said_too_much:
+            await self.errors.closed.wait()
+            await self.ended.wait()
+
+    def said(self) -> str:
+        """Its standard error, as the end of a message."""
+        words = one_line(bytes(self.errors.data), bytes(self.output.data))
+        return f": {words}" if words else ""
+
+    async def release(self) -> None:
+        """Reap it, and close its pipes. Kill it first, with all that it started, unless it has come to its end."""
+        over = self.ended.is_set() and self.output.closed.is_set() and self.errors.closed.is_set()
+        if not over:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ended.wait(), _REAPED_WITHIN)
+        self.process.poll()
+        self.output.close()
+        self.errors.close()
+
+
+class _Pipe(asyncio.Protocol):
+    """What comes out of a pipe: the beginning, or with `last` that many bytes of its end."""
+
+    def __init__(self, end: IO[bytes] | None, *, last: int | None = None) -> None:
+        self._end = end
+        self.data = bytearray()
+        self.closed = asyncio.Event()
+        self._last = last
+        self._transport: asyncio.ReadTransport | None = None
+
+    async def open(self) -> None:
+        """Begin to read."""
+        await asyncio.get_running_loop().connect_read_pipe(lambda: self, self._end)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.ReadTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        if self._last is not None:
+            del self.data[: -self._last]
+        elif len(self.data) > _LARGEST and self._transport is not None:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's own
+        self.closed.set()
+
+    def close(self) -> None:
+        """Read no more."""
+        if self._transport is not None:
+            self._transport.close()
+        elif self._end is not None:
+            self._end.close()

@@ -1,0 +1,252 @@
+"""Files that sources read, and when they changed (sources/files.py)."""
+
+import asyncio
+import os
+import socket
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from imds_proxy.errors import Denied, Invalid
+from imds_proxy.sources.files import FileWatch, read_file
+
+NOBODY = 65534
+
+
+def read(path, *, private=True):
+    return read_file("deploy", str(path), "token", private=private)
+
+
+def refused(path, *, private=True, error=Invalid):
+    """Why the file is not read; the message says role, what and path."""
+    with pytest.raises(error) as caught:
+        read(path, private=private)
+    assert caught.value.message.startswith(f'role "deploy": token {path} ')
+    assert caught.value.advice
+    return caught.value
+
+
+def write(path, content=b"x", mode=0o600):
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+def as_nobody(work):
+    """Do `work` in a process of another user; what it returned."""
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            os.write(writer, repr(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as pipe:
+        return pipe.read()
+
+
+# Reading
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\0\xff", b"y" * (1 << 20)], ids=len)
+def test_a_file_is_read_as_it_is(tmp_path, content):
+    assert read(write(tmp_path / "f", content)) == content
+
+
+def test_a_symbolic_link_is_followed(tmp_path):
+    """Kubernetes mounts nothing else."""
+    write(tmp_path / "f", b"content")
+    (tmp_path / "link").symlink_to("f")
+    assert read(tmp_path / "link") == b"content"
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    assert "No such file or directory" in refused(tmp_path / "f").message
+    (tmp_path / "dangling").symlink_to("f")
+    assert "No such file or directory" in refused(tmp_path / "dangling").message
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    """A pipe without a writer, read as a file is, would hold up every role."""
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    (tmp_path / "folder").mkdir()
+    began = time.monotonic()
+    for name in ("fifo", "folder"):
+        assert "is not a regular file" in refused(tmp_path / name).message
+    assert "is not a regular file" in refused("/dev/zero").message
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        assert "cannot be read" in refused(tmp_path / "socket").message
+    assert time.monotonic() - began < 1
+
+
+def test_no_descriptor_is_left_open(tmp_path):
+    """The daemon would run out of them."""
+    (tmp_path / "folder").mkdir()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(50):
+        refused(tmp_path / "folder")
+        refused(write(tmp_path / "open", mode=0o644))
+        read(write(tmp_path / "f"))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("size", [(1 << 20) + 1, 10 << 20])
+def test_what_is_too_large_to_be_right_is_refused(tmp_path, size):
+    """A path to the wrong file would take the daemon's memory."""
+    assert "larger than 1 MB" in refused(write(tmp_path / "f", b"x" * size)).message
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o601, 0o644, 0o666, 0o777, 0o620, 0o660])
+def test_a_secret_that_others_can_read_or_change_is_refused_with_the_command_that_mends_it(tmp_path, mode):
+    error = refused(write(tmp_path / "f", mode=mode))
+    assert "can be read or changed by other users" in error.message
+    assert error.advice.startswith(f"chmod 600 {tmp_path / 'f'}")
+    assert read(tmp_path / "f", private=False) == b"x"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440])
+def test_root_may_let_a_group_read_its_secret(tmp_path, mode):
+    """Where the daemon is not root, that is how root lets it."""
+    assert read(write(tmp_path / "f", mode=mode)) == b"x"
+
+
+def test_a_secret_of_another_user_is_refused(tmp_path):
+    """Whoever owns it can put credentials of their own there, and see what the host does with them."""
+    os.chown(write(tmp_path / "f"), NOBODY, NOBODY)
+    error = refused(tmp_path / "f")
+    assert f"belongs to another user (uid {NOBODY})" in error.message
+    assert error.advice.startswith("chown")
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_what_this_user_may_not_read_is_said_with_what_would_let_it(open_folder):
+    path = write(open_folder / "f")
+    message = as_nobody(lambda: str(refused(path, error=Denied).message))
+    assert "may not be read by this user" in message
+
+
+def test_a_user_that_is_not_root_reads_its_own_and_roots_but_no_group_may_read_its_own(open_folder):
+    own, group, roots = (open_folder / name for name in ("own", "group", "roots"))
+    os.chown(write(own, b"own"), NOBODY, NOBODY)
+    os.chown(write(group, mode=0o640), NOBODY, NOBODY)
+    os.chown(write(roots, b"roots", mode=0o640), 0, NOBODY)
+    assert as_nobody(lambda: (read(own), read(roots))) == repr((b"own", b"roots"))
+    assert "chmod 600" in as_nobody(lambda: refused(group).advice)
+    roots.chmod(0o644)
+    assert "chmod 640" in as_nobody(lambda: refused(roots).advice)
+
+
+# Watching
+
+
+async def seen_within(watch, act, seconds=1.0):
+    """How long after `act()` the watch tells; None: not in time."""
+    changed = asyncio.create_task(watch.changed())
+    await asyncio.sleep(0.1)
+    act()
+    began = time.monotonic()
+    done, _ = await asyncio.wait({changed}, timeout=seconds)
+    changed.cancel()
+    return time.monotonic() - began if done else None
+
+
+def append(path):
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def renamed_over(path):
+    write(path.with_suffix(".new"), b"y").rename(path)
+
+
+def swapped(path):
+    """As Kubernetes does: the link `..data` is renamed over, and what is seen is a link through it."""
+    folder = path.parent
+    (folder / "2").mkdir()
+    write(folder / "2" / "f", b"y")
+    (folder / "new").symlink_to("2")
+    (folder / "new").rename(folder / "..data")
+
+
+CHANGES = {
+    "renamed over": renamed_over,
+    "rewritten": lambda path: path.write_bytes(b"y"),
+    "appended to": append,
+    "touched": lambda path: path.touch(),
+    "made readable": lambda path: path.chmod(0o640),
+    "removed": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+async def test_every_change_is_told_within_a_second(tmp_path, kind):
+    """Credentials that were renewed in time would be taken too late."""
+    watch = FileWatch(str(write(tmp_path / "f")))
+    assert await seen_within(watch, lambda: CHANGES[kind](tmp_path / "f")) is not None
+
+
+async def test_a_swapped_link_is_told(tmp_path):
+    """Kubernetes changes no file that it has mounted."""
+    (tmp_path / "1").mkdir()
+    write(tmp_path / "1" / "f")
+    (tmp_path / "..data").symlink_to("1")
+    (tmp_path / "f").symlink_to("..data/f")
+    watch = FileWatch(str(tmp_path / "f"))
+    assert await seen_within(watch, lambda: swapped(tmp_path / "f")) is not None
+
+
+async def test_a_file_that_comes_to_be_is_told(tmp_path):
+    watch = FileWatch(str(tmp_path / "f"))
+    assert await seen_within(watch, lambda: write(tmp_path / "f")) is not None
+
+
+async def test_any_of_several_files_is_told_of(tmp_path):
+    """A certificate and its key are two."""
+    watch = FileWatch(str(write(tmp_path / "a")), str(write(tmp_path / "b")))
+    assert await seen_within(watch, lambda: write(tmp_path / "b", b"y")) is not None
+
+
+async def test_what_does_not_change_is_not_told_of(tmp_path):
+    """Every role would be renewed for ever."""
+    watch = FileWatch(str(write(tmp_path / "f")), str(tmp_path / "none"))
+    assert await seen_within(watch, lambda: read(tmp_path / "f"), 1.2) is None
+
+
+async def test_what_changed_before_somebody_waits_is_told(tmp_path):
+    """A change during a renewal would be lost."""
+    watch = FileWatch(str(write(tmp_path / "f")))
+    write(tmp_path / "f", b"yy")
+    assert await seen_within(watch, lambda: None) is not None
+
+
+async def test_what_was_noted_is_no_news(tmp_path):
+    watch = FileWatch(str(write(tmp_path / "f")))
+    write(tmp_path / "f", b"yy")
+    watch.note()
+    assert await seen_within(watch, lambda: None) is None
+
+
+async def test_a_file_is_told_of_once_it_is_left_alone(tmp_path):
+    """Half of a document would be read."""
+    path = write(tmp_path / "f")
+    watch = FileWatch(str(path))
+    changed = asyncio.create_task(watch.changed())
+    for _ in range(10):
+        append(path)
+        await asyncio.sleep(0.1)
+        assert not changed.done()
+    async with asyncio.timeout(1):
+        await changed
