@@ -7,9 +7,9 @@ import hashlib
 import ipaddress
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from imds_proxy.config_roles import AnyRole
 from imds_proxy.config_values import DAY, HOUR, Listen, Region, RoleName, Seconds, Table
@@ -65,6 +65,12 @@ class BaseKeyConfig(Table):
     rotate_every: Seconds | None = Field(None, ge=DAY, description="make a new key this often; left out: never")
     delete_after: Seconds = Field(DAY, ge=HOUR, description="how long the old key stays, deactivated, for a way back")
     profile: str = Field("default", min_length=1, description="the profile that holds the key")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.rotate_every is not None and self.delete_after > self.rotate_every:
+            raise ValueError("delete_after is longer than rotate_every: IAM has no room for a third key meanwhile")
+        return self
 
 
 class Config(Table):

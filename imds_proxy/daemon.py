@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imds_proxy.admin.status import Status
+from imds_proxy.base_key.task import BaseKeyTask
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
 from imds_proxy.errors import ImdsProxyError, ListenError
@@ -69,6 +70,7 @@ class Daemon:
         self._tokens: SessionTokens
         self._server = Server(self._requests, self.clock)
         self._sources = SourceFactory(self.clock)
+        self._base_key = BaseKeyTask(self.clock, self._renewals)
         self._status = Status(self._roles, self._requests, lambda: self._server.addresses, self.clock)
         self._admin: tuple[str, AppRunner] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -103,6 +105,7 @@ class Daemon:
             await asyncio.to_thread(importlib.import_module, module)
         await self._open_admin()
         await self._renew_roles()
+        await self._base_key.follow(self.config, self._state, self._sources.region)
 
     async def reload(self) -> None:
         """Take the config file as it is now; a bad one changes nothing and is told of in the log."""
@@ -128,6 +131,7 @@ class Daemon:
         log.info("stopping", extra={"requests": self._requests.answers.total()})
         for task in self._background:
             task.cancel()
+        await self._base_key.close()
         await self._server.close()
         await self._roles.close()
         if self._admin is not None:
@@ -144,6 +148,7 @@ class Daemon:
             await self._listen()
         await self._renew_roles()
         await self._open_admin()
+        await self._base_key.follow(config, self._state, self._sources.region)
 
     def _open_state(self) -> StateDir | None:
         if self.config.state_dir == "":

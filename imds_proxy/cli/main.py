@@ -11,7 +11,18 @@ from imds_proxy.errors import ConfigError, ImdsProxyError
 
 FAILURE, USAGE = 1, 2
 _INTERRUPTED = 130
-_VERBS = ("serve", "check", "status", "exec", "env", "credential-process", "config", "completion", "demo")
+_VERBS = (
+    "serve",
+    "check",
+    "status",
+    "exec",
+    "env",
+    "credential-process",
+    "rotate-base-key",
+    "config",
+    "completion",
+    "demo",
+)
 
 
 def parser(verb: str | None = None) -> argparse.ArgumentParser:

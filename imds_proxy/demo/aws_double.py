@@ -1,7 +1,7 @@
 """An AWS for demonstrations and tests: moto's server with IAM enforcement on, and sessions that expire.
 
-moto verifies signatures, permissions and trust policies; it lets a session live for ever, so what is added here is
-AWS's answer to a key after its expiration, and a record of who called what.
+moto verifies signatures, permissions and trust policies; it lets a session live for ever and an inactive key work, so
+what is added here is AWS's answer to those, and a record of who called what.
 """
 
 import contextlib
@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
+from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.compat import HTTPHeaders
 from moto import settings
 from moto.core.authorization import ActionAuthenticatorMixin
+from moto.iam.access_control import IAMRequest, IAMRequestBase, S3IAMRequest
 from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.sts.models import sts_backends
-from werkzeug.serving import make_server
+from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Request, Response
 
 ACCOUNT = "123456789012"
@@ -30,6 +33,11 @@ _EXPIRED = (
     "<ErrorResponse><Error><Type>Sender</Type><Code>ExpiredToken</Code>"
     "<Message>The security token included in the request is expired</Message></Error></ErrorResponse>"
 )
+_INVALID = (
+    "<ErrorResponse><Error><Type>Sender</Type><Code>InvalidClientTokenId</Code>"
+    "<Message>The security token included in the request is invalid.</Message></Error></ErrorResponse>"
+)
+_UNSIGNED = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
 Interference = Callable[[Request], Response | None]
 """Stands before AWS and may answer in its place, for tests of bad days."""
@@ -37,11 +45,12 @@ Interference = Callable[[Request], Response | None]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One signed request and how it went."""
+    """One signed request and how it went; `at` is the host and port that it was sent to."""
 
     key_id: str
     action: str
     status: int
+    at: str = ""
 
 
 class AwsDouble:
@@ -56,10 +65,10 @@ class AwsDouble:
         self.interfere: Interference = lambda _: None
         settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
         ActionAuthenticatorMixin.request_count = 0
+        _verify_all_that_is_signed(IAMRequest, _Verifier)
+        _verify_all_that_is_signed(S3IAMRequest, _S3Verifier)
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server(
-            "127.0.0.1", 0, self._application, threaded=True, request_handler=_QuietHandler, ssl_context=tls
-        )
+        self._server = self._make_server(tls)
         scheme = "https" if tls else "http"
         self.url = f"{scheme}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="aws-double", daemon=True)
@@ -72,6 +81,17 @@ class AwsDouble:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def another_address(self) -> str:
+        """One more address (`HOST:PORT`) of the account, until the process ends: a call's `at` tells who made it."""
+        server = self._make_server(None)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"127.0.0.1:{server.server_port}"
+
+    def _make_server(self, tls: ssl.SSLContext | None) -> BaseWSGIServer:
+        return make_server(
+            "127.0.0.1", 0, self._application, threaded=True, request_handler=_QuietHandler, ssl_context=tls
+        )
 
     # The account
 
@@ -119,16 +139,26 @@ class AwsDouble:
         """The key ids of calls of an action that ended with a status, in order."""
         return [call.key_id for call in self.calls if call.action == action and call.status == status]
 
+    def allow(self, user: str, *actions: str) -> None:
+        """What a user may do besides assuming roles."""
+        iam_backends[ACCOUNT][PARTITION].put_user_policy(user, "more", _policy("Allow", list(actions), ["*"]))
+
+    def keys(self, user: str) -> dict[str, bool]:
+        """The ids of a user's keys, and whether each is active."""
+        keys = iam_backends[ACCOUNT][PARTITION].list_access_keys(user)
+        return {str(key.access_key_id): key.status == "Active" for key in keys}
+
     # The wire
 
     def _application(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
         request.get_data(cache=True, parse_form_data=False)
         environ["wsgi.input"] = _Replay(request.data)
-        answer = self.interfere(request) or _refuse_expired(request)
+        answer = self.interfere(request) or _refuse_unsigned(request)
+        answer = answer or _refuse_expired(request) or _refuse_inactive(request)
         if answer is None:
             answer = Response.from_app(self._moto, environ)
-        self.calls.append(Call(_key_id(request), _action(request), answer.status_code))
+        self.calls.append(Call(_key_id(request), _action(request), answer.status_code, request.host))
         return answer(environ, start_response)
 
 
@@ -152,6 +182,34 @@ class _QuietHandler(MotoRequestHandler):
         """Say nothing: what was called is in `calls`."""
 
 
+class _Signed:
+    """Verifies over every header that the client says it signed, where botocore's signer knows better.
+
+    The SDK for Java v1 signs its `User-Agent`, for one.
+    """
+
+    def headers_to_sign(self, request: Any) -> HTTPHeaders:
+        headers = HTTPHeaders()
+        for name, value in request.headers.items():
+            headers[name.lower()] = value
+        return headers
+
+
+class _Verifier(_Signed, SigV4Auth):  # type: ignore[misc]
+    pass
+
+
+class _S3Verifier(_Signed, S3SigV4Auth):  # type: ignore[misc]
+    pass
+
+
+def _verify_all_that_is_signed(request: type[IAMRequestBase], verifier: type[SigV4Auth]) -> None:
+    def create(self: IAMRequestBase, credentials: Any) -> SigV4Auth:
+        return verifier(credentials, self._service, self._region)
+
+    setattr(request, "_create_auth", create)  # noqa: B010 - moto has no place for it
+
+
 class _Replay:
     """A request body that can be read again."""
 
@@ -164,11 +222,21 @@ class _Replay:
         return piece
 
 
+def _refuse_unsigned(request: Request) -> Response | None:
+    signed = "Authorization" in request.headers or _action(request).startswith("AssumeRoleWith")
+    return None if signed else Response(_UNSIGNED, 403, content_type="text/xml")
+
+
 def _refuse_expired(request: Request) -> Response | None:
     session = _session(_key_id(request))
     if session is None or session.expiration.timestamp() > time.time():
         return None
     return Response(_EXPIRED, 403, content_type="text/xml")
+
+
+def _refuse_inactive(request: Request) -> Response | None:
+    key = iam_backends[ACCOUNT][PARTITION].access_keys.get(_key_id(request))
+    return None if key is None or key.status == "Active" else Response(_INVALID, 403, content_type="text/xml")
 
 
 def _session(key_id: str) -> Any:
@@ -186,7 +254,7 @@ def _action(request: Request) -> str:
     return f"{request.method} {request.path}"
 
 
-def _policy(effect: str, action: str, resources: list[str]) -> str:
+def _policy(effect: str, action: str | list[str], resources: list[str]) -> str:
     return json.dumps(
         {"Version": "2012-10-17", "Statement": [{"Effect": effect, "Action": action, "Resource": resources}]}
     )

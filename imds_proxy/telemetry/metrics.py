@@ -32,6 +32,7 @@ class Metrics:
         self._registry.register(_RequestCollector(requests))
         self._registry.register(_RoleCollector(renewals, held, clock))
         self._registry.register(_CertificateCollector(certificates))
+        self._registry.register(_BaseKeyCollector(renewals))
         ProcessCollector(registry=self._registry)
 
     def exposition(self) -> bytes:
@@ -118,6 +119,24 @@ class _CertificateCollector(Collector):
             expiration.add_metric((role,), certificate.expiration)
             refusals.add_metric((role,), certificate.refused)
         yield from (expiration, refusals)
+
+
+class _BaseKeyCollector(Collector):
+    """The host's own key, where it rotates itself."""
+
+    def __init__(self, stats: RenewalStats) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        if (stats := self._stats.base_key) is None:
+            return
+        name = f"{_PREFIX}base_key_created_timestamp_seconds"
+        yield GaugeMetricFamily(name, "When AWS made the base key in use; 0: not known yet", stats.created)
+        name, text = f"{_PREFIX}base_key_rotations", "Rotations of the base key, and runs that failed"
+        rotations = CounterMetricFamily(name, text, labels=("outcome",))
+        for outcome in _OUTCOMES:
+            rotations.add_metric((outcome,), stats.outcomes[outcome])
+        yield rotations
 
 
 def _add(family: HistogramMetricFamily, labels: tuple[str, ...], distribution: Distribution) -> None:

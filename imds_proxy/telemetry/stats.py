@@ -6,7 +6,7 @@ They are touched on the way of a request, so nothing here waits for a lock and n
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 REQUEST_BUCKETS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025)
 RENEWAL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -53,6 +53,19 @@ class CertificateStats:
     refused: int = 0
 
 
+@dataclass(slots=True)
+class BaseKeyStats:
+    """The host's own key, where it rotates itself.
+
+    Args:
+        created: When AWS made the one in use, seconds since the epoch; 0: not known yet.
+        outcomes: Rotations that ended, and runs that failed.
+    """
+
+    created: float = 0.0
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+
 class RenewalStats:
     """How renewals went; outlives the keepers that a reload replaces."""
 
@@ -60,6 +73,8 @@ class RenewalStats:
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.durations: defaultdict[str, Distribution] = defaultdict(lambda: Distribution(RENEWAL_BUCKETS))
         self.reloads: Counter[str] = Counter()
+        self.base_key: BaseKeyStats | None = None
+        """None where it does not rotate."""
 
     def record(self, role: str, outcome: str, seconds: float) -> None:
         """Count one attempt."""

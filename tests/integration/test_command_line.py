@@ -16,7 +16,18 @@ from support import aws as sts
 from support.clients import executable, on
 from support.daemon import DaemonProcess, clean_environment, request, wait
 
-VERBS = ["serve", "check", "status", "exec", "env", "credential-process", "config", "completion", "demo"]
+VERBS = [
+    "serve",
+    "check",
+    "status",
+    "exec",
+    "env",
+    "credential-process",
+    "rotate-base-key",
+    "config",
+    "completion",
+    "demo",
+]
 PROGRAM = [sys.executable, "-m", "imds_proxy"]
 NO_PROXY = "169.254.169.254,169.254.170.2,169.254.170.23,127.0.0.1,localhost"
 TIME_LIMIT = 30

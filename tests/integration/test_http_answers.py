@@ -1,4 +1,4 @@
-"""`source = "http"`: what its services answer, and what the operator reads of it (the bad days are in test_bad_days.py)."""
+"""`source = "http"`: what its services answer, and what the operator reads of it."""
 
 import asyncio
 import json

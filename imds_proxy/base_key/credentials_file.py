@@ -1,0 +1,173 @@
+"""The shared credentials file: one profile's key read and replaced, and every other byte left as it is.
+
+"Configuration and credential file settings" of the AWS CLI user guide; read as strictly as botocore does. In: a path
+and a profile. Out: its key, or the file with another key in it. Errors: Denied, Invalid; no message repeats a line.
+"""
+
+import configparser
+import contextlib
+import io
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from imds_proxy.base_key.keys import KeyPair
+from imds_proxy.base_key.words import LABEL, told
+from imds_proxy.credentials import Secret
+from imds_proxy.errors import Denied, Invalid, SourceError
+from imds_proxy.sources.files import read_file
+
+ID, SECRET = "aws_access_key_id", "aws_secret_access_key"
+_TOKENS: Final = ("aws_session_token", "aws_security_token")
+_LINES: Final = re.compile(
+    r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+"
+)  # str.splitlines knows more ends of lines than a file has
+_SECTION: Final = re.compile(r"\[(.+)\]")
+_OPTION: Final = re.compile(rf"(\s*({ID}|{SECRET})\s*[=:]\s*)(\S+)(\s*)", re.IGNORECASE)
+_VALUE: Final = re.compile(r"[!-~]+")
+_UNFIT: Final = "write the profile as [NAME] and one line for each key, as `aws configure` does"
+
+Profiles = dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsFile:
+    """One profile of a file.
+
+    Args:
+        path: Without symbolic links, so that a link to it stays one.
+        profile: The section's name.
+    """
+
+    path: Path
+    profile: str
+
+    def read(self) -> KeyPair:
+        """The key that the profile holds now.
+
+        Raises:
+            Denied: This user may not read the file.
+            Invalid: It is open to other users, no INI file, or holds no long-lived key of this profile alone.
+        """
+        return self._key(self._parse(self._text()))
+
+    def rehearse(self) -> None:
+        """Replace the file with a copy of itself: whatever would keep a new key from it shows before there is one.
+
+        Raises:
+            Denied, Invalid: It cannot be replaced, or not without changing more than the key.
+        """
+        text = self._text()
+        old = self._key(self._parse(text))
+        self._with(text, KeyPair("A" * len(old.id), Secret("a" * len(old.secret.reveal()))))
+        self._replace(text)
+
+    def replace_key(self, old: KeyPair, new: KeyPair) -> None:
+        """Put `new` in the place of `old`; a reader, or a crash, sees the old file or the new one.
+
+        Raises:
+            Denied, Invalid: It cannot be replaced, or it holds another key than `old` by now.
+        """
+        text = self._text()
+        if self._key(self._parse(text)) != old:
+            raise self._invalid("was changed meanwhile", "nothing: the next run takes it as it is then")
+        self._replace(self._with(text, new))
+
+    def _text(self) -> str:
+        try:
+            content = read_file(LABEL, str(self.path), "shared credentials file", private=True)
+        except SourceError as error:
+            raise told(error) from None
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            raise self._invalid("is not text in UTF-8", _UNFIT) from None
+
+    def _parse(self, text: str) -> Profiles:
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read_file(io.StringIO(text, newline=None))  # every end of line is one, as for botocore
+        except configparser.Error:  # its text repeats the line
+            raise self._invalid("is no INI file that can be read", _UNFIT) from None
+        return {name: dict(parser[name]) for name in parser.sections()}
+
+    def _key(self, profiles: Profiles) -> KeyPair:
+        fields = profiles.get(self.profile, {})
+        if not fields.get(ID) or not fields.get(SECRET):
+            raise self._invalid(f'has no key in its profile "{self.profile}"', "correct [base_key] profile")
+        if any(fields.get(name) for name in _TOKENS):
+            advice = "whoever writes them there renews them: leave [base_key] out"
+            raise self._invalid(f'has temporary credentials in its profile "{self.profile}"', advice)
+        if others := [name for name, its in profiles.items() if name != self.profile and its.get(ID) == fields[ID]]:
+            what = f'has the key of profile "{self.profile}" in "{others[0]}" too'
+            raise self._invalid(what, f'in "{others[0]}", name the other one: source_profile, or credential_process')
+        return KeyPair(fields[ID], Secret(fields[SECRET]))
+
+    def _with(self, text: str, new: KeyPair) -> str:
+        """The text with another key in it, proven by reading it: nothing else may differ."""
+        values = {ID: new.id, SECRET: new.secret.reveal()}
+        edited = "".join(_edited(_LINES.findall(text), self.profile, values))
+        wanted = self._parse(text)
+        wanted[self.profile] |= values
+        if not all(map(_VALUE.fullmatch, values.values())) or not self._is(edited, wanted):
+            raise self._invalid("cannot be changed without touching more than the key", _UNFIT)
+        return edited
+
+    def _is(self, text: str, wanted: Profiles) -> bool:
+        try:
+            return self._parse(text) == wanted
+        except Invalid:
+            return False
+
+    def _replace(self, text: str) -> None:
+        advice = f"let the user the daemon runs as write it and its folder, {self.path.parent}; or leave [base_key] out"
+        try:
+            _replace(self.path, text.encode())
+        except PermissionError as error:
+            raise Denied(f"{self.path} cannot be replaced: {error.strerror}", advice) from None
+        except OSError as error:
+            raise self._invalid(f"cannot be replaced: {error.strerror}", advice) from None
+
+    def _invalid(self, what: str, advice: str) -> Invalid:
+        return Invalid(f"shared credentials file {self.path} {what}", advice)
+
+
+def _edited(lines: list[str], profile: str, values: dict[str, str]) -> list[str]:
+    """The lines with the values of one section's options replaced."""
+    section, edited = None, []
+    for line in lines:
+        if header := _SECTION.match(line.strip()):
+            section = header[1]
+        elif section == profile and (option := _OPTION.fullmatch(line)):
+            line = f"{option[1]}{values[option[2].lower()]}{option[4]}"  # noqa: PLW2901 - a line becomes another
+        edited.append(line)
+    return edited
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write so that a reader sees the old file or the new one, which has the old one's owner, group and mode."""
+    status = path.stat()
+    if status.st_nlink > 1:
+        raise OSError(0, "it has hard links, which would go on holding the old key")
+    temporary = path.with_name(f".{path.name}.imds-proxy")  # one name: what a crash leaves is found by the next run
+    temporary.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchown(descriptor, status.st_uid, status.st_gid)
+            os.fchmod(descriptor, status.st_mode & 0o7777)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
