@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from imds_proxy.config_files import OutputFileConfig, file_mistakes
 from imds_proxy.config_roles import AnyRole
 from imds_proxy.config_values import DAY, HOUR, Listen, Region, RoleName, Seconds, Table
 
@@ -86,6 +87,7 @@ class Config(Table):
     base_key: BaseKeyConfig | None = None
     roles: dict[RoleName, AnyRole] = Field(min_length=1)
     instance: InstanceConfig | None = None
+    files: tuple[OutputFileConfig, ...] = Field((), description="files to keep fresh")
 
     def fingerprint(self, name: str) -> str:
         """Equal for two roles only if everything that shapes their session is equal, all the way up the chain."""
@@ -115,7 +117,8 @@ def cross_check(data: dict[str, Any]) -> list[tuple[str, str]]:
     mistakes += [(f"roles.{name}.default", f"roles.{marked[0]} is the default already") for name in marked[1:]]
     if len(served) > 1 and not marked and any("default" not in role for role in served.values()):
         mistakes.append(("roles", f"{len(served)} roles are served: mark one of them default = true"))
-    return mistakes + _chain_mistakes({name: role.get("from") for name, role in tables.items()})
+    mistakes += _chain_mistakes({name: role.get("from") for name, role in tables.items()})
+    return mistakes + file_mistakes(data)
 
 
 def _chain_mistakes(parents: dict[str, Any]) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from imds_proxy.base_key.task import BaseKeyTask
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
 from imds_proxy.errors import ImdsProxyError, ListenError
+from imds_proxy.files.outputs import Outputs
 from imds_proxy.metadata.container import load_or_make_tokens
 from imds_proxy.metadata.dataplane import DataPlane, data_plane
 from imds_proxy.metadata.server import Server
@@ -65,13 +66,14 @@ class Daemon:
         self._notifier = notifier or Notifier("")
         self._requests = RequestStats()
         self._renewals = RenewalStats()
-        self._roles = Roles(self.clock, self._renewals, self._tell_systemd)
+        self._roles = Roles(self.clock, self._renewals, self._renewed)
+        self._outputs = Outputs(self._roles.live, self._roles.is_pending, self._renewals, self.clock)
         self._state: StateDir | None = None
         self._tokens: SessionTokens
         self._server = Server(self._requests, self.clock)
         self._sources = SourceFactory(self.clock)
         self._base_key = BaseKeyTask(self.clock, self._renewals)
-        self._status = Status(self._roles, self._requests, lambda: self._server.addresses, self.clock)
+        self._status = Status(self._roles, self._requests, lambda: self._server.addresses, self.clock, self._outputs)
         self._admin: tuple[str, AppRunner] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
@@ -101,6 +103,7 @@ class Daemon:
         await self._roles.update(self.config, self._state)
         self._server.answer = self._data_plane().answer
         await self._listen()
+        await self._outputs.follow(self.config)
         for module in _HEAVY_MODULES:  # in a thread, so that the loop keeps answering
             await asyncio.to_thread(importlib.import_module, module)
         await self._open_admin()
@@ -134,6 +137,7 @@ class Daemon:
         await self._base_key.close()
         await self._server.close()
         await self._roles.close()
+        await self._outputs.close()
         if self._admin is not None:
             await self._admin[1].cleanup()
 
@@ -146,6 +150,7 @@ class Daemon:
         await self._roles.update(config, self._state)
         with contextlib.suppress(ListenError):  # said in the log; the old listeners serve
             await self._listen()
+        await self._outputs.follow(config)
         await self._renew_roles()
         await self._open_admin()
         await self._base_key.follow(config, self._state, self._sources.region)
@@ -205,14 +210,18 @@ class Daemon:
     # What systemd is told
 
     async def _report_ready(self) -> None:
-        """READY once the default role has its first credentials, or after the grace with a word on why not."""
+        """READY once the default role has its first credentials and the files are written, or after the grace.
+
+        What starts after this daemon reads them at once (CODEDEPLOY.md).
+        """
         default = self.config.default_role
-        if default is not None:
-            try:
-                async with asyncio.timeout(self.config.renewal.start_grace):
+        try:
+            async with asyncio.timeout(self.config.renewal.start_grace):
+                if default is not None:
                     await self._roles[default].keeper.holding.wait()
-            except TimeoutError:
-                log.warning("ready without credentials: the grace is over", extra={"missing": self._status.not_ready()})
+                await self._outputs.tried()
+        except TimeoutError:
+            log.warning("ready without credentials: the grace is over", extra={"missing": self._status.not_ready()})
         self._notifier.ready(self._status.summary())
         log.info("ready", extra={"status": self._status.summary()})
 
@@ -221,6 +230,11 @@ class Daemon:
         while interval is not None:
             self._notifier.alive()
             await asyncio.sleep(interval)
+
+    def _renewed(self) -> None:
+        """After every attempt of any role."""
+        self._outputs.refresh()
+        self._tell_systemd()
 
     def _tell_systemd(self) -> None:
         self._notifier.status(self._status.summary())

@@ -36,6 +36,10 @@ class DaemonUnreachableError(ImdsProxyError):
     """A command needed the running daemon and did not get its answer."""
 
 
+class FileError(ImdsProxyError):
+    """A file could not be kept fresh; the one before is whole."""
+
+
 class SourceError(ImdsProxyError):
     """Credentials could not be obtained. `outcome` is the label in `renewals_total`."""
 

@@ -12,6 +12,7 @@ from imds_proxy.config_roles import RoleConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.renewal import saved
 from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.renewal.schedule import LEFT_IN_A_FILE
 from imds_proxy.sources import Source
 from imds_proxy.state import StateDir, StateError
 from imds_proxy.telemetry.stats import CertificateStats, RenewalStats
@@ -76,15 +77,15 @@ class Roles:
         """Take the roles of `config`: what is unchanged goes on untouched, and no live credentials are dropped."""
         self._state, self.default = state, config.default_role
         before, self._roles = self._roles, {}
+        in_files = {file.role for file in config.files}
         for name, settings in config.roles.items():
-            old = before.get(name)
+            old, least = before.get(name), LEFT_IN_A_FILE if name in in_files else 0.0
             fingerprint = f"{config.fingerprint(name)}/{config.renewal.max_age}"
-            if old is not None and old.fingerprint == fingerprint:
+            if old is not None and (old.fingerprint, old.keeper.least) == (fingerprint, least):
                 self._roles[name] = Role(settings, fingerprint, old.keeper, old.renewing, old.retry)
                 continue
-            self._roles[name] = Role(
-                settings, fingerprint, self._keeper(name, config.renewal.max_age, fingerprint, old)
-            )
+            keeper = self._keeper(name, config.renewal.max_age, least, fingerprint, old)
+            self._roles[name] = Role(settings, fingerprint, keeper)
         kept = {role.keeper for role in self._roles.values()}
         for role in before.values():
             if role.keeper not in kept:
@@ -94,7 +95,7 @@ class Roles:
         """Begin to renew every role that is not being renewed yet; try those that failed again at once."""
         for name, role in self._roles.items():
             if role.renewing is None:
-                source = make_source(name, role.settings, partial(self._live, role.settings.parent))
+                source = make_source(name, role.settings, partial(self.live, role.settings.parent))
                 role.renewing = asyncio.create_task(role.keeper.run(source), name=f"keep {name}")
             elif role.keeper.failure is not None:  # a reload often is somebody's way to say that it is mended
                 role.retry = asyncio.create_task(role.keeper.renew(), name=f"retry {name}")
@@ -104,17 +105,22 @@ class Roles:
         for role in self._roles.values():
             await _stop(role)
 
-    def _live(self, name: str | None) -> Credentials | None:
-        """Looked up when it is asked for: a reload may have put another keeper in the place."""
+    def live(self, name: str | None) -> Credentials | None:
+        """The live credentials of a role, which a reload may have given another keeper since the last call."""
         role = self._roles.get(name) if name is not None else None
         held = role.keeper.live() if role is not None else None
         return held.credentials if held is not None else None
 
-    def _keeper(self, name: str, max_age: int | None, fingerprint: str, old: Role | None) -> Keeper:
-        keeper = Keeper(name, clock=self._clock, stats=self._stats, max_age=max_age)
+    def is_pending(self, name: str) -> bool:
+        """Whether a role has neither had credentials nor failed to obtain any."""
+        role = self._roles.get(name)
+        return role is not None and role.keeper.last is None and role.keeper.failure is None
+
+    def _keeper(self, name: str, max_age: int | None, least: float, fingerprint: str, old: Role | None) -> Keeper:
+        keeper = Keeper(name, clock=self._clock, stats=self._stats, max_age=max_age, least=least)
         keeper.on_attempt = lambda credentials: self._attempted(name, fingerprint, credentials)
         if old is not None and (held := old.keeper.live()):
-            keeper.adopt(held.credentials, due=True)
+            keeper.adopt(held.credentials, due=old.fingerprint != fingerprint)
         elif credentials := self._saved(name, fingerprint):
             keeper.adopt(credentials, due=False)
         return keeper

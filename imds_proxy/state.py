@@ -75,11 +75,22 @@ def default_state_dir() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "imds-proxy"
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write so that a reader sees the old file or the new one, and a crash leaves one of the two."""
+def replace_file(path: Path, content: bytes, mode: int = _PRIVATE_FILE, owner: int = -1, group: int = -1) -> None:
+    """Write so that a reader sees the old file or the new one, and a crash leaves one of the two.
+
+    Args:
+        path: Its folder has to be there.
+        content: All of it.
+        mode: Whatever the umask is.
+        owner: A user's number; -1: this process's.
+        group: A group's number; the same.
+    """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600 from the start
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if owner not in {-1, os.geteuid()} or group not in {-1, os.getegid()}:
+                os.fchown(descriptor, owner, group)
+            os.fchmod(descriptor, mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

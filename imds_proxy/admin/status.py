@@ -1,14 +1,18 @@
 """How the daemon is: for `/status.json`, `/readyz` and systemd. No secret, ever."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imds_proxy import __version__
 from imds_proxy.clock import Clock
 from imds_proxy.credentials import timestamp
+from imds_proxy.files.outputs import Outputs
 from imds_proxy.renewal.keeper import Failure
 from imds_proxy.roles import Role, Roles
 from imds_proxy.telemetry.stats import RequestStats
+
+if TYPE_CHECKING:
+    from imds_proxy.files.output import Output
 
 
 class Status:
@@ -19,13 +23,22 @@ class Status:
         requests: What was answered.
         addresses: Of the open listeners.
         clock: Wall time.
+        outputs: The files that are kept fresh.
     """
 
-    def __init__(self, roles: Roles, requests: RequestStats, addresses: Callable[[], list[str]], clock: Clock) -> None:
+    def __init__(
+        self,
+        roles: Roles,
+        requests: RequestStats,
+        addresses: Callable[[], list[str]],
+        clock: Clock,
+        outputs: Outputs,
+    ) -> None:
         self._roles = roles
         self._requests = requests
         self._addresses = addresses
         self._clock = clock
+        self._outputs = outputs
         self._started = clock.wall()
 
     def document(self) -> dict[str, Any]:
@@ -39,6 +52,7 @@ class Status:
             "requests": self._requests.answers.total(),
             "connections": self._requests.connections,
             "roles": [self._role(name, role) for name, role in self._roles.items()],
+            "files": [_file(output) for output in self._outputs.all()],
         }
 
     def not_ready(self) -> dict[str, str]:
@@ -81,6 +95,21 @@ class Status:
             "next_attempt": timestamp(keeper.next_attempt),
             "failure": _failure(keeper.failure) if keeper.failure else None,
         }
+
+
+def _file(output: "Output") -> dict[str, Any]:
+    """One file: whose credentials it holds, since when, and what is wrong, if anything."""
+    failure, written = output.failure, output.stats.written
+    return {
+        "path": str(output.path),
+        "format": output.entries[0].format,
+        "roles": [entry.role for entry in output.entries],
+        "written": timestamp(written) if written else None,
+        "failure": {"message": failure.message, "advice": failure.advice, "at": timestamp(failure.at)}
+        if failure
+        else None,
+        "warnings": output.warnings,
+    }
 
 
 def _failure(failure: Failure) -> dict[str, str]:

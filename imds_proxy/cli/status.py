@@ -50,8 +50,21 @@ def render(status: dict[str, Any], *, as_json: bool) -> str:
         if failure := role["failure"]:
             lines += ["", f"{role['role']}: {failure['outcome']} at {failure['at']}: {failure['message']}"]
             lines += [f"  → {failure['advice']}"] if failure["advice"] else []
+    for file in status.get("files", ()):
+        lines += _troubles(file)
     served = f"{status['requests']} requests, {status['connections']} connections on {', '.join(status['listeners'])}"
     return "\n".join([*lines, "", f"imds-proxy {status['version']}, up since {status['started']}: {served}"])
+
+
+def _troubles(file: dict[str, Any]) -> list[str]:
+    """What is wrong with a file that is kept fresh."""
+    lines = []
+    if failure := file["failure"]:
+        since = f"written at {file['written']}" if file["written"] else "never written"
+        lines += ["", f"{failure['message']} (at {failure['at']}; {since})", f"  → {failure['advice']}"]
+    for warning in file["warnings"]:
+        lines += ["", f"{file['path']}: {warning}"]
+    return lines
 
 
 def _row(role: dict[str, Any]) -> tuple[str, ...]:

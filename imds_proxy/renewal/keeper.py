@@ -53,6 +53,7 @@ class Keeper:
         clock: Wall time.
         stats: Told of every attempt.
         max_age: Renew at least this often, in seconds.
+        least: Seconds of life that have to be left when renewing, where sessions are long enough for it.
         chance: Uniform in [0, 1); replaced in simulations.
     """
 
@@ -63,9 +64,11 @@ class Keeper:
         clock: Clock,
         stats: RenewalStats,
         max_age: float | None = None,
+        least: float = 0.0,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.role = role
+        self.least = least
         self.failure: Failure | None = None
         self.next_attempt = clock.now()
         self.holding = asyncio.Event()
@@ -225,9 +228,9 @@ class Keeper:
         self.failure, self._failures = None, 0
         now, end = self._clock.now(), credentials.expiration
         if again or (self._source and self._source.passes_on):
-            wait = wait_for_another(end - now, self._chance(), self._max_age, again=again)
+            wait = wait_for_another(end - now, self._chance(), self._max_age, self.least, again=again)
         else:
-            wait = wait_after_success(credentials.obtained, end, now, self._chance(), self._max_age)
+            wait = wait_after_success(credentials.obtained, end, now, self._chance(), self._max_age, self.least)
         self.next_attempt = now + wait
         self.holding.set()
 

@@ -20,12 +20,17 @@ SHORTEST_WAIT = 1.0
 ENOUGH = 30 * 60.0
 OFTEN = 1 / 8
 
+# A file has to hold 30 minutes of life at any time (CODEDEPLOY.md). Of a role in one this much is left when it is
+# renewed: a minute is for AWS to answer and the disk to write. Nothing is renewed more often than once a minute for it.
+LEFT_IN_A_FILE = 31 * 60.0
+SHORTEST_AGE = 60.0
+
 RETRY_FIRST, RETRY_LONGEST = 1.0, 60.0
 # Somebody has to change something at AWS before a denial goes away.
 DENIED_FIRST, DENIED_LONGEST = 30.0, 300.0
 
 
-def renewal_age(life: float, chance: float, max_age: float | None = None) -> float:
+def renewal_age(life: float, chance: float, max_age: float | None = None, least: float = 0.0) -> float:
     """How old credentials of a given life become before they are renewed.
 
     Args:
@@ -33,40 +38,57 @@ def renewal_age(life: float, chance: float, max_age: float | None = None) -> flo
         chance: Uniform in [0, 1); spreads a fleet that booted together.
         max_age: Renew at least this often; may ask for less than a third of the life, nothing else does. Where a
             third of the life would be inside the clients' window (lives of 90 to 97.5 minutes) the window wins.
+        least: What has to be left then, if the life is long enough for it (`long_enough`).
     """
     latest = life / 2
     if life >= LONG_LIFE:
         latest = min(latest, life - LONG_LIFE_LEFT)
+    if long_enough(life, least):
+        latest = min(latest, life - least)
     if max_age is not None:
         latest = min(latest, max_age)
     return max(latest * (1 - JITTER * chance), min(life * EARLIEST, latest))
 
 
+def long_enough(life: float, least: float) -> bool:
+    """Whether sessions of a life can be renewed with `least` left, without asking for one all the time."""
+    return life - least >= SHORTEST_AGE
+
+
 def wait_after_success(
-    obtained: float, expiration: float, now: float, chance: float, max_age: float | None = None
+    obtained: float,
+    expiration: float,
+    now: float,
+    chance: float,
+    max_age: float | None = None,
+    least: float = 0.0,
 ) -> float:
     """How long from `now` until credentials that are held should be renewed.
 
     A clock that was set back never makes the wait longer than the age at which they are due.
     """
-    age = renewal_age(max(expiration - obtained, 0.0), chance, max_age)
+    age = renewal_age(max(expiration - obtained, 0.0), chance, max_age, least)
     return min(max(obtained + age - now, SHORTEST_WAIT), max(age, SHORTEST_WAIT))
 
 
-def wait_for_another(left: float, chance: float, max_age: float | None = None, *, again: bool) -> float:
+def wait_for_another(
+    left: float, chance: float, max_age: float | None = None, least: float = 0.0, *, again: bool
+) -> float:
     """How long until a source that passes on what something else renews is asked whether there is a newer session.
 
     Args:
         left: Until the end of the one it has handed out.
         chance: Uniform in [0, 1).
         max_age: Ask at least this often.
+        least: What has to be left of a session; with less, or nearly less, it is asked each minute.
         again: Whether it was the same one as before, so that the next is on its way.
     """
-    wait = renewal_age(left, chance, max_age)
-    if left > ENOUGH:
-        wait = min(wait, max(left - ENOUGH, left * OFTEN))
+    wait = renewal_age(left, chance, max_age, least)
+    enough, step = max(ENOUGH, least), min(left * OFTEN, SHORTEST_AGE) if least else left * OFTEN
+    if left > enough:
+        wait = min(wait, max(left - enough, step))
     elif again:
-        wait = min(wait, left * OFTEN)
+        wait = min(wait, step)
     return max(wait, SHORTEST_WAIT)
 
 

@@ -14,6 +14,7 @@ from imds_proxy.sources.redaction import one_line
 
 _LARGEST: Final = 1 << 20  # bytes of standard output
 _KEPT_OF_STDERR: Final = 1 << 14  # bytes, from the end
+_LAST_WORDS_WITHIN: Final = 0.2  # seconds, after its end
 _REAPED_WITHIN: Final = 2.0  # seconds; what is killed is gone at once, unless it hangs in the kernel
 
 # What systemd tells the daemon alone. A helper that says READY=1 or takes the sockets would be believed.
@@ -30,7 +31,14 @@ _TO_THE_DAEMON: Final = frozenset(
 )
 
 
-async def run_command(role: str, command: tuple[str, ...], *, timeout: float, what: str) -> bytes:  # noqa: ASYNC109
+async def run_command(
+    role: str,
+    command: tuple[str, ...],
+    *,
+    timeout: float,  # noqa: ASYNC109 - its end is told in its own words
+    what: str,
+    silent: bool = False,
+) -> bytes:
     """What a program prints on its standard output, at most 1 MB.
 
     It runs in a process group of its own, with nothing on its standard input. When the time limit passes or the caller
@@ -41,6 +49,8 @@ async def run_command(role: str, command: tuple[str, ...], *, timeout: float, wh
         command: The program and its arguments, as they are: no shell sees them, and no message repeats an argument.
         timeout: Seconds, until it has ended and closed its output.
         what: For the message: "command", "token_command".
+        silent: It is run for what it does: its standard output is dropped, what it leaves running may keep its output
+            open, and it gets none of the daemon's AWS settings.
 
     Raises:
         Denied: It ended with another exit code than 0. Nearly always that is a login that has run out or a permission,
@@ -50,7 +60,7 @@ async def run_command(role: str, command: tuple[str, ...], *, timeout: float, wh
         Invalid: It cannot be started, prints nothing, or more than 1 MB.
     """
     subject = f'role "{role}": {what} {command[0]}'
-    run = _Run(_start(command, subject))
+    run = _Run(_start(command, subject, silent=silent), silent=silent)
     try:
         async with asyncio.timeout(timeout):
             await run.listen()
@@ -65,20 +75,23 @@ async def run_command(role: str, command: tuple[str, ...], *, timeout: float, wh
     return _output(run, subject)
 
 
-def _start(command: tuple[str, ...], subject: str) -> subprocess.Popen[bytes]:
+def _start(command: tuple[str, ...], subject: str, *, silent: bool) -> subprocess.Popen[bytes]:
     """Start it here and not by the event loop: uvloop gives a program sockets, and each of them twice.
 
     A helper could not write to /dev/stdout, and an agent it starts would keep its output open.
     """
     pipe = subprocess.PIPE
+    environment = helper_environment(os.environ)
+    if silent:
+        environment = {name: value for name, value in environment.items() if not name.startswith("AWS_")}
     try:
         return subprocess.Popen(  # noqa: S603 - what to run is the operator's to say, and no shell runs it
             command,
             stdin=subprocess.DEVNULL,
-            stdout=pipe,
+            stdout=subprocess.DEVNULL if silent else pipe,
             stderr=pipe,
             bufsize=0,
-            env=helper_environment(os.environ),
+            env=environment,
             start_new_session=True,
         )
     except FileNotFoundError:
@@ -103,7 +116,7 @@ def _output(run: "_Run", subject: str) -> bytes:
         raise Unreachable(f"{subject} was ended by {_signal_name(-code)}{run.said()}", by_hand)
     if code > 0:
         raise Denied(f"{subject} ended with exit code {code}{run.said()}", by_hand)
-    if not run.output.data.strip():
+    if not run.silent and not run.output.data.strip():
         raise Invalid(f"{subject} printed nothing on its standard output{run.said()}", by_hand)
     return bytes(run.output.data)
 
@@ -123,8 +136,9 @@ def _signal_name(number: int) -> str:
 class _Run:
     """One run of a program: what it prints, and its end."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], *, silent: bool) -> None:
         self.process = process
+        self.silent = silent
         self.output, self.errors = _Pipe(process.stdout), _Pipe(process.stderr, last=_KEPT_OF_STDERR)
         self.ended = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -142,7 +156,13 @@ class _Run:
         return len(self.output.data) > _LARGEST
 
     async def listen(self) -> None:
-        """Return once it has ended and closed its output, or has said too much."""
+        """Return once it has ended and closed its output, or has said too much; if silent, once it has ended."""
+        if self.silent:
+            await self.errors.open()
+            await self.ended.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.errors.closed.wait(), _LAST_WORDS_WITHIN)
+            return
         await self.output.open()
         await self.errors.open()
         await self.output.closed.wait()
@@ -157,7 +177,8 @@ class _Run:
 
     async def release(self) -> None:
         """Reap it, and close its pipes. Kill it first, with all that it started, unless it has come to its end."""
-        over = self.ended.is_set() and self.output.closed.is_set() and self.errors.closed.is_set()
+        closed = self.silent or (self.output.closed.is_set() and self.errors.closed.is_set())
+        over = self.ended.is_set() and closed
         if not over:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)

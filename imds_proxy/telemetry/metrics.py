@@ -33,6 +33,7 @@ class Metrics:
         self._registry.register(_RoleCollector(renewals, held, clock))
         self._registry.register(_CertificateCollector(certificates))
         self._registry.register(_BaseKeyCollector(renewals))
+        self._registry.register(_FileCollector(renewals))
         ProcessCollector(registry=self._registry)
 
     def exposition(self) -> bytes:
@@ -137,6 +138,23 @@ class _BaseKeyCollector(Collector):
         for outcome in _OUTCOMES:
             rotations.add_metric((outcome,), stats.outcomes[outcome])
         yield rotations
+
+
+class _FileCollector(Collector):
+    """The files that are kept fresh; every one shows both series from the start."""
+
+    def __init__(self, stats: RenewalStats) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        name, text = f"{_PREFIX}file_written_timestamp_seconds", "When the file was last written; 0: not yet"
+        written = GaugeMetricFamily(name, text, labels=("path",))
+        name, text = f"{_PREFIX}file_write_failures", "Times that the file could not be written; the old one is whole"
+        failures = CounterMetricFamily(name, text, labels=("path",))
+        for path, stats in self._stats.files.items():
+            written.add_metric((path,), stats.written)
+            failures.add_metric((path,), stats.failures)
+        yield from (written, failures)
 
 
 def _add(family: HistogramMetricFamily, labels: tuple[str, ...], distribution: Distribution) -> None:

@@ -66,6 +66,19 @@ class BaseKeyStats:
     outcomes: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(slots=True)
+class FileStats:
+    """A file that is kept fresh.
+
+    Args:
+        written: When it was last written, seconds since the epoch; 0: not yet.
+        failures: How often it could not be.
+    """
+
+    written: float = 0.0
+    failures: int = 0
+
+
 class RenewalStats:
     """How renewals went; outlives the keepers that a reload replaces."""
 
@@ -75,6 +88,8 @@ class RenewalStats:
         self.reloads: Counter[str] = Counter()
         self.base_key: BaseKeyStats | None = None
         """None where it does not rotate."""
+        self.files: dict[str, FileStats] = {}
+        """By path."""
 
     def record(self, role: str, outcome: str, seconds: float) -> None:
         """Count one attempt."""

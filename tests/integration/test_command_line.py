@@ -24,6 +24,7 @@ VERBS = [
     "env",
     "credential-process",
     "rotate-base-key",
+    "codedeploy",
     "config",
     "completion",
     "demo",
@@ -389,6 +390,7 @@ def test_credential_process_serves_a_real_boto3(daemon, aws, tmp_path, role):
     command = f"{' '.join(PROGRAM)} credential-process --config {daemon.config} --role {role}"
     (tmp_path / "config").write_text(f"[default]\ncredential_process = {command}\n")
     environment = on(aws.double.url) | {
+        "AWS_ENDPOINT_URL": aws.double.url,
         "AWS_CONFIG_FILE": str(tmp_path / "config"),
         "AWS_EC2_METADATA_DISABLED": "true",
     }

@@ -10,6 +10,7 @@ from imds_proxy.cli.main import parser
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
 from imds_proxy.config_file import parse
+from imds_proxy.config_files import OutputFileConfig
 from imds_proxy.config_roles import ROLE_TABLES
 from imds_proxy.telemetry.metrics import Metrics
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
@@ -27,7 +28,12 @@ def test_the_config_examples_are_valid(example):
 
 
 def test_the_config_examples_name_every_key_and_every_source():
-    models = [Config, *ROLE_TABLES.values(), *(field.annotation for field in Config.model_fields.values())]
+    models = [
+        Config,
+        OutputFileConfig,
+        *ROLE_TABLES.values(),
+        *(field.annotation for field in Config.model_fields.values()),
+    ]
     text = "".join(EXAMPLES)
     keys = {key for model in models for key in getattr(model, "model_fields", {})}
     assert {key for key in keys if not re.search(rf"\b{key.rstrip('_')}\b", text)} == set()

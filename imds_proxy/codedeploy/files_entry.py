@@ -1,0 +1,69 @@
+"""The `[[files]]` entry that keeps the agent's credentials file fresh, added to a config that people wrote.
+
+In: the config's text, a role, a path. Out: the text with the entry at its end, every other byte as it was. Errors:
+ConfigError, where the result would not be a config, or an entry that is there already would not do for the agent.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+from imds_proxy.config_file import parse
+from imds_proxy.errors import ConfigError
+
+_FORMAT, _PROFILE = "ini", "default"
+_ENTRY = {"format": _FORMAT, "profile": _PROFILE}
+
+
+def entry(role: str, path: str) -> str:
+    """The entry, as a table of its own."""
+    values = {"role": role, "path": path} | _ENTRY
+    # A JSON string is a TOML string, but for DEL, which no path that people write has in it.
+    return "[[files]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+
+
+def added(text: str, role: str, path: str, where: str) -> str | None:
+    """The config with the entry at its end; None where it has it already.
+
+    Raises:
+        ConfigError: The config is none, has no such role, keeps something else at `path`, or would be wrong with it.
+    """
+    data = _read(text, where)
+    if role not in data.get("roles", {}):
+        raise ConfigError(f"{where}: there is no role {role!r}; known here: {', '.join(data.get('roles', {}))}")
+    there = [each for each in _entries(data) if each.get("path") == path]
+    if mistakes := tuple(_mistakes(there, role)):
+        raise ConfigError(f"{where}: [[files]] has {path} already, but not as the agent needs it", mistakes)
+    if any(_profile(each) == _PROFILE for each in there):
+        return None
+    end = "\r\n" if "\r\n" in text else "\n"
+    gap = "" if text.endswith("\n") or not text else end
+    result = f"{text}{gap}{end}{entry(role, path).replace(chr(10), end)}"
+    parse(_read(result, where), f"{where} with the entry added")
+    return result
+
+
+def _entries(data: dict[str, Any]) -> list[dict[str, Any]]:
+    files = data.get("files", [])
+    return [each for each in files if isinstance(each, dict)] if isinstance(files, list) else []
+
+
+def _mistakes(there: list[dict[str, Any]], role: str) -> Iterator[str]:
+    """What would keep the agent from the role's credentials; other profiles of the same file do not."""
+    for each in there:
+        if each.get("format", _FORMAT) != _FORMAT:
+            yield f"format: {each['format']!r}, and {_FORMAT!r} is needed"
+        elif _profile(each) == _PROFILE and each.get("role") != role:
+            yield f"role: {each.get('role')!r}, and {role!r} was asked for"
+
+
+def _profile(entry: dict[str, Any]) -> Any:
+    return entry.get("profile", _PROFILE)
+
+
+def _read(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: is not valid TOML, or would not be with [[files]] at its end: {error}") from None

@@ -1,0 +1,1 @@
+"""Files that the daemon keeps fresh, for programs that read nothing else."""
