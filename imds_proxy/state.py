@@ -90,7 +90,8 @@ def replace_file(path: Path, content: bytes, mode: int = _PRIVATE_FILE, owner: i
         with os.fdopen(descriptor, "wb") as file:
             if owner not in {-1, os.geteuid()} or group not in {-1, os.getegid()}:
                 os.fchown(descriptor, owner, group)
-            os.fchmod(descriptor, mode)
+            if mode != _PRIVATE_FILE:
+                os.fchmod(descriptor, mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

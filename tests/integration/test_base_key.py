@@ -37,7 +37,7 @@ CALLS = [  # of one rotation; the second and the third from the end are the proo
     "GetCallerIdentity",
     "UpdateAccessKey",
 ]
-FILE_STEPS = 25
+FILE_STEPS = 23
 DELETION = ["GetCallerIdentity", "ListAccessKeys", "DeleteAccessKey"]
 DELETION_FILE_STEPS = 4
 
