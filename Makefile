@@ -5,13 +5,14 @@ CACHE  := .cache
 TEST   := $(CACHE)/venv/test
 DEMO   := $(CACHE)/venv/demo
 CLIENTS := $(CACHE)/clients
+ALL_CLIENTS := boto3 aiobotocore awscli awscli_v2 js_v2 js_v3 go java java_v1 rust ruby pyarrow awscrt obstore
 LOCK   := $(TEST)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 PIP    := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo test lint format bench lock clean
+.PHONY: help install demo test lint format conformance bench lock clean
 
 help: ## List what there is to run
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: .venv/.ready$(EXTRAS) ## Put the daemon into .venv (.venv/bin/imds-proxy) and no more; EXTRAS=1: certificates and tokens too
 
@@ -31,6 +32,11 @@ format: $(TEST)/.ready ## Format, and mend what the linter can mend
 	$(TEST)/bin/ruff check --fix .
 	$(TEST)/bin/ruff format .
 
+conformance: $(TEST)/.ready ## Every SDK through every situation; REQUIRE=1: all must be there; README=1: its table
+	@$(MAKE) --keep-going $(ALL_CLIENTS:%=$(CLIENTS)/%/.ready) || echo "what could not be built is reported as absent"
+	$(TEST)/bin/python tests/conformance/run.py $(if $(REQUIRE),--require-all) \
+		--markdown $(if $(README),README.md,$(CACHE)/conformance.md) $(ARGS)
+
 bench: $(TEST)/.ready ## Measure beside nginx and aiohttp; ARGS=--quick for a short run
 	$(TEST)/bin/python tests/bench/run.py $(ARGS)
 
@@ -39,7 +45,7 @@ lock: $(TEST)/.ready ## Compile the lock files again, to the newest versions
 	$(LOCK) pyproject.toml --extra roles-anywhere --extra pkcs11 -o requirements-extras.txt
 	$(LOCK) pyproject.toml --extra demo -o requirements-demo.txt
 	$(LOCK) pyproject.toml --extra demo --extra roles-anywhere --extra pkcs11 --group test --group lint -o requirements-test.txt
-	for client in boto3 aiobotocore awscli; do echo $$client | $(LOCK) - -o tests/clients/$$client.txt; done
+	for client in boto3 aiobotocore awscli pyarrow awscrt obstore; do echo $$client | $(LOCK) - -o tests/clients/$$client.txt; done
 
 clean: ## Remove everything that was set up or built
 	rm -rf $(CACHE) .venv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -65,7 +71,4 @@ $(TEST)/.ready: requirements-test.txt pyproject.toml
 	$(@D)/bin/python $(PIP) --no-deps --editable .
 	@touch $@
 
-$(CLIENTS)/%/.ready: tests/clients/%.txt
-	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python $(PIP) --require-hashes -r $<
-	@touch $@
+include tests/clients/*.mk

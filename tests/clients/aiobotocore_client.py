@@ -1,28 +1,22 @@
-"""An unmodified aiobotocore program: as boto3_client.py."""
+"""aiobotocore: one session, and its default chain."""
 
 import asyncio
-import datetime as dt
-import json
-import sys
 
 from aiobotocore.session import get_session
-
-
-async def half_an_hour_passes(session):
-    """What the passing of time does to the cached credentials: their end comes near, and the SDK asks for new ones."""
-    credentials = await session.get_credentials()
-    credentials._expiry_time = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=5)
+from contract import ENDPOINT, run
 
 
 async def main():
-    session = get_session()
-    async with session.create_client("sts") as sts, session.create_client("s3") as s3:
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            if line.strip() == "age":
-                await half_an_hour_passes(session)
-            identity = await sts.get_caller_identity()
-            buckets = await s3.list_buckets()
-            print(json.dumps({"arn": identity["Arn"], "buckets": len(buckets["Buckets"])}), flush=True)
+    loop, session = asyncio.get_running_loop(), get_session()
+    async with (
+        session.create_client("s3", endpoint_url=ENDPOINT) as s3,
+        session.create_client("sts", endpoint_url=ENDPOINT) as sts,
+    ):
+
+        def waited_for(call):
+            return lambda: asyncio.run_coroutine_threadsafe(call(), loop).result()
+
+        await asyncio.to_thread(run, waited_for(s3.list_buckets), waited_for(sts.get_caller_identity))
 
 
 asyncio.run(main())

@@ -2,10 +2,10 @@
 
 import json
 import os
-import sys
 import urllib.request
 
 import boto3
+from contract import ENDPOINT, run
 
 ROLES = os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"] + "latest/meta-data/iam/security-credentials/"
 
@@ -15,10 +15,12 @@ def fetch(url):
         return answer.read().decode()
 
 
-for _ in sys.stdin:
+def session():
     document = json.loads(fetch(ROLES + fetch(ROLES)))
-    session = boto3.Session(document["AccessKeyId"], document["SecretAccessKey"], document["Token"])
-    identity = session.client("sts").get_caller_identity()
-    print(
-        json.dumps({"arn": identity["Arn"], "buckets": len(session.client("s3").list_buckets()["Buckets"])}), flush=True
-    )
+    return boto3.Session(document["AccessKeyId"], document["SecretAccessKey"], document["Token"])
+
+
+run(
+    lambda: session().client("s3", endpoint_url=ENDPOINT).list_buckets(),
+    lambda: session().client("sts", endpoint_url=ENDPOINT).get_caller_identity(),
+)

@@ -1,28 +1,35 @@
-"""Unmodified SDKs and the AWS CLI, each in a virtual environment and a process of its own."""
+"""Unmodified SDKs and the AWS CLI: the programs of tests/clients, each a process in a clean environment."""
 
-import json
 import os
+import signal
 import subprocess
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from support.daemon import DaemonProcess, clean_environment
 
-_ROOT = Path(__file__).parents[2]
-_ENVIRONMENTS = Path(os.environ.get("IMDS_PROXY_CLIENTS") or _ROOT / ".cache/clients")
-_PROGRAMS = _ROOT / "tests/clients"
-_TIME_LIMIT = 60
+PROGRAMS = Path(os.environ.get("IMDS_PROXY_CLIENTS") or Path(__file__).parents[2] / ".cache/clients")
+_REGION = "eu-west-1"
+_TIME_LIMIT = 60.0
 
 
 def executable(client: str, name: str) -> str:
-    """A program of a client's virtual environment."""
-    path = _ENVIRONMENTS / client / "bin" / name
-    assert path.exists(), f"{path} is missing: the clients' environments are made of tests/clients/*.txt (make test)"
+    """A program of the environment of a client in Python."""
+    path = PROGRAMS / client / "bin" / name
+    assert path.exists(), f"{path} is missing: the clients are built by make"
     return str(path)
 
 
-def on(endpoint: str) -> dict[str, str]:
+def on(endpoint: str, home: Path = Path("/nonexistent")) -> dict[str, str]:
     """Where AWS and the region are, for a client; nothing about credentials."""
-    return clean_environment() | {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "eu-west-1"}
+    return {
+        "PATH": clean_environment()["PATH"],
+        "HOME": str(home),
+        "AWS_REGION": _REGION,
+        "AWS_DEFAULT_REGION": _REGION,  # botocore's name of it
+        "CONFORMANCE_ENDPOINT": endpoint,
+    }
 
 
 def by_metadata(endpoint: str) -> dict[str, str]:
@@ -37,63 +44,31 @@ def by_container(daemon: DaemonProcess, role: str) -> dict[str, str]:
     }
 
 
-class Program:
-    """A client program of tests/clients: one answer per line of its input, until that ends."""
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended; -9 is a program that was killed at its time limit."""
 
-    def __init__(self, client: str, program: str, environment: dict[str, str], *arguments: str):
-        command = [executable(client, "python"), str(_PROGRAMS / program), *arguments]
-        self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    status: int
+    seconds: float
+    output: list[str]
+    errors: str
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *_):
+def run(client: str, environment: dict[str, str], *arguments: str, limit: float = _TIME_LIMIT) -> Ended:
+    """Run a client's program to its end: `once`, or `loop INTERVAL COUNT`."""
+    begin = time.monotonic()
+    with subprocess.Popen(
+        [PROGRAMS / client / "run", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
         try:
-            _, errors = self._process.communicate(timeout=_TIME_LIMIT)
+            output, errors = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            raise
-        assert self._process.returncode == 0, errors
-
-    def ask(self, what: str = "call") -> dict:
-        """`call`: who am I, and list the buckets; `age`: first let half an hour pass for the cached credentials."""
-        self._process.stdin.write(what + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, self._process.communicate(timeout=_TIME_LIMIT)[1]
-        return json.loads(line)
-
-
-class Cli:
-    """The AWS CLI: a process per call, as it is used."""
-
-    def __init__(self, environment: dict[str, str]):
-        self._environment = environment
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def ask(self) -> dict:
-        identity = self._run("sts", "get-caller-identity")
-        return {"arn": identity["Arn"], "buckets": len(self._run("s3api", "list-buckets").get("Buckets", []))}
-
-    def _run(self, *arguments: str) -> dict:
-        command = [executable("awscli", "aws"), *arguments, "--output", "json"]
-        done = subprocess.run(
-            command, env=self._environment, capture_output=True, text=True, timeout=_TIME_LIMIT, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-
-CLIENTS = {
-    "boto3": lambda environment: Program("boto3", "boto3_client.py", environment),
-    "aiobotocore": lambda environment: Program("aiobotocore", "aiobotocore_client.py", environment),
-    "awscli": Cli,
-}
-"""Each opens a client in an environment; `ask` makes it call the double."""
+            os.killpg(process.pid, signal.SIGKILL)
+            output, errors = process.communicate()
+    return Ended(process.returncode, time.monotonic() - begin, output.splitlines(), errors)
