@@ -9,7 +9,7 @@ ALL_CLIENTS := boto3 aiobotocore awscli awscli_v2 js_v2 js_v3 go java java_v1 ru
 LOCK   := $(TEST)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 PIP    := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo test lint format conformance bench lock clean
+.PHONY: help install demo test lint format clients conformance bench lock clean
 
 help: ## List what there is to run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,8 +32,10 @@ format: $(TEST)/.ready ## Format, and mend what the linter can mend
 	$(TEST)/bin/ruff check --fix .
 	$(TEST)/bin/ruff format .
 
+clients: $(ALL_CLIENTS:%=$(CLIENTS)/%/.ready) ## Build every client that conformance takes
+
 conformance: $(TEST)/.ready ## Every SDK through every situation; REQUIRE=1: all must be there; README=1: its table
-	@$(MAKE) --keep-going $(ALL_CLIENTS:%=$(CLIENTS)/%/.ready) || echo "what could not be built is reported as absent"
+	@$(MAKE) --keep-going clients || echo "what could not be built is reported as absent"
 	$(TEST)/bin/python tests/conformance/run.py $(if $(REQUIRE),--require-all) \
 		--markdown $(if $(README),README.md,$(CACHE)/conformance.md) $(ARGS)
 
