@@ -9,6 +9,7 @@ AWS's STS is called by botocore; this is for Roles Anywhere and for services tha
 import asyncio
 import contextlib
 import os
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -217,14 +218,20 @@ def _network_reason(error: Exception, timeout: float) -> tuple[str | None, str]:
         login = error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
         return f"the proxy refuses ({error.status}{', it wants a login' if login else ''})", _PROXY_ADVICE
     if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return f"the proxy cannot be reached: {error.os_error.strerror or 'name not found'}", _PROXY_ADVICE
+        return f"the proxy cannot be reached: {_words(error.os_error)}", _PROXY_ADVICE
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"no connection: {error.os_error.strerror or 'name not found'}", _NETWORK_ADVICE
+        return f"no connection: {_words(error.os_error)}", _NETWORK_ADVICE
     if isinstance(error, TimeoutError):
         return f"no complete answer within {round(timeout, 1):g} s", _NETWORK_ADVICE
     if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | OSError):
         return "the connection was closed before the answer was complete", _CLOSED_ADVICE
     return None, "correct the URL: does it want https, or another port?"
+
+
+def _words(error: OSError) -> str:
+    """The system's words for it: asyncio puts its own in their place. A name that is not found has no such number."""
+    known = not isinstance(error, socket.gaierror) and error.errno
+    return os.strerror(known).lower() if known else "name not found"
 
 
 _NETWORK_ADVICE: Final = "check DNS, route, firewall and HTTPS_PROXY towards it; it is retried"

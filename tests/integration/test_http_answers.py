@@ -225,6 +225,6 @@ async def test_credentials_that_are_dead_or_live_for_centuries_are_refused(serve
 async def test_a_host_that_is_not_there_is_told_from_one_that_refuses(tmp_path):
     url = f"http://127.0.0.1:{free_port()}/role?token=hidden"
     text = await refused(Unreachable, url=url)
-    assert "no connection: Connect" in text
+    assert "no connection: connection refused" in text
     assert "hidden" not in text
     assert "no connection" in await refused(Unreachable, url="https://credentials.invalid/role")
