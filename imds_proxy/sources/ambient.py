@@ -37,6 +37,8 @@ class Ambient(Source):
         clock: Wall time.
     """
 
+    passes_on = True
+
     def __init__(self, role: str, settings: AmbientConfig, chain: AwsChain, region: str, clock: Clock) -> None:
         self._role = role
         self._settings = settings

@@ -46,6 +46,8 @@ class FileSource(Source):
         clock: Wall time.
     """
 
+    passes_on = True
+
     def __init__(self, role: str, options: FileConfig, clock: Clock) -> None:
         self._role = role
         self._options = options

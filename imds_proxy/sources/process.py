@@ -28,6 +28,8 @@ class ProcessSource(Source):
         clock: Wall time.
     """
 
+    passes_on = True
+
     def __init__(self, role: str, options: ProcessConfig, clock: Clock) -> None:
         self._role = role
         self._options = options

@@ -104,6 +104,16 @@ def test_a_new_session_is_served_within_a_second_of_a_rename_or_a_rewrite(start_
     assert all_failures(daemon) == 0
 
 
+def test_a_session_that_came_while_the_daemon_was_down_is_served_at_once(start_daemon, writer):
+    """The saved one would be served until half of its life is over."""
+    daemon = start_daemon(config=writer.config)
+    assert served(daemon) == writer.key
+    daemon.stop()
+    writer.rename()
+    daemon.start().wait_ready()
+    wait(lambda: served(daemon) == writer.key, 3, "the session that was pushed meanwhile")
+
+
 def test_a_link_that_is_swapped_is_followed_within_a_second(start_daemon, tmp_path):
     """Kubernetes renews a mounted secret in no other way."""
     folders = []

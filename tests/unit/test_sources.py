@@ -52,9 +52,24 @@ async def test_a_session_is_passed_on_as_it_is(life):
 @pytest.mark.parametrize("source", ROLE_TABLES)
 def test_every_source_is_one_module_that_says_what_it_follows(source):
     """`source = "x-y"` is in `x_y.py`."""
-    module = importlib.import_module(f"imds_proxy.sources.{source.replace('-', '_')}")
+    module = _module(source)
     assert list(inspect.signature(module.make).parameters) == ["role", "settings", "context"]
     assert len(module.__doc__.splitlines()) > 2
+
+
+def test_the_sources_of_what_others_renew_say_so():
+    """Each would be asked again at the half of what it happened to have left, and after a restart not at once."""
+    kinds = {source: next(filter(None, map(_kind, vars(_module(source)).values()))) for source in ROLE_TABLES}
+    passing = {source for source, kind in kinds.items() if kind.passes_on}
+    assert passing == {"process", "file", "http", "ambient"}
+
+
+def _module(source):
+    return importlib.import_module(f"imds_proxy.sources.{source.replace('-', '_')}")
+
+
+def _kind(value):
+    return value if inspect.isclass(value) and issubclass(value, Source) and value is not Source else None
 
 
 async def test_a_missing_extra_is_said_and_does_not_stop_the_other_roles(monkeypatch):
