@@ -1,8 +1,10 @@
 """Wall time, and how far it is from AWS's."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 
 # asyncio sleeps on the monotonic clock, which stands still while a machine is suspended and does not see the wall
 # clock being set. Looking at the wall this often is what makes "at once" after a wake-up mean seconds.
@@ -34,6 +36,11 @@ class Clock:
         skew = aws_time - self.wall()
         self.skew = skew if abs(skew) > _SKEW_RESOLUTION else 0.0
         self._behind = max(self.skew, 0.0)
+
+    def observe_date(self, header: object) -> None:
+        """The same from the `Date` header of an answer of AWS's; anything else changes nothing."""
+        with contextlib.suppress(TypeError, ValueError):
+            self.observe(parsedate_to_datetime(header).timestamp())  # type: ignore[arg-type]  # None is a TypeError
 
     async def sleep_until(self, when: float) -> None:
         """Return once `now()` has reached `when`, across a suspend; a wall clock set back does not make it longer."""

@@ -5,9 +5,7 @@ Invalid, each saying what to do. botocore has no CreateSession and is not needed
 """
 
 import asyncio
-import contextlib
 import json
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from imds_proxy.clock import Clock
@@ -63,7 +61,7 @@ class RolesAnywhere(Source):
             ) from None
         tls = await asyncio.to_thread(tls_context, self._role)
         answer = await ask(self._role, request, tls=tls, timeout=_TIME_LIMIT)
-        self._observe_time(answer)
+        self._clock.observe_date(answer.headers.get("date"))
         if not _SUCCESS[0] <= answer.status <= _SUCCESS[1]:
             raise translate(answer, Call(self._role, self._settings, self._endpoint, str(pair)), self._clock.skew)
         return self._credentials(answer)
@@ -107,10 +105,6 @@ class RolesAnywhere(Source):
                 f'role "{self._role}": {self._endpoint} answered {answer.status} without credentials in it',
                 "this is not what IAM Roles Anywhere answers: check endpoint and the proxy",
             ) from None
-
-    def _observe_time(self, answer: Answer) -> None:
-        with contextlib.suppress(TypeError, ValueError):
-            self._clock.observe(parsedate_to_datetime(answer.headers.get("date", "")).timestamp())
 
 
 def default_endpoint(trust_anchor_arn: str, region: str) -> str:

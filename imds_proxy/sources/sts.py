@@ -6,10 +6,8 @@ STS API reference, "Manage AWS STS in an AWS Region" of the IAM user guide.
 """
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
 from botocore import xform_name
@@ -137,9 +135,7 @@ class Sts:
 
 def observe_time(clock: Clock, answer: Any) -> None:
     """Tell the clock what time an answer of AWS's was made at."""
-    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-    with contextlib.suppress(TypeError, ValueError):
-        clock.observe(parsedate_to_datetime(date).timestamp())
+    clock.observe_date(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date"))
 
 
 def fallback_region(role: str, role_arn: str | None) -> str:
