@@ -3,10 +3,15 @@
 import logging
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from imds_proxy.demo.aws_double import AwsDouble
 from support.daemon import HOST, DaemonProcess
+
+# How long an example takes is this machine's mood; what takes too long for a user has a test of its own.
+hypothesis.settings.register_profile("any-machine", deadline=None)
+hypothesis.settings.load_profile("any-machine")
 
 ROLE = """
 [roles.deploy]

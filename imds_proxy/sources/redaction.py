@@ -3,10 +3,14 @@
 import json
 import re
 from collections.abc import Iterator
+from itertools import dropwhile
 from typing import Final
 
 _LONGEST: Final = 500  # characters
 _LARGEST_DOCUMENT: Final = 1 << 14  # bytes; a session takes two thousand
+# Time grows with the square of what is looked at, while the event loop waits. It is four times what may be shown, since
+# what is hidden becomes shorter.
+_LOOKED_AT: Final = 4 * _LONGEST
 _HIDDEN: Final = "***"
 _SHORTEST_KNOWN: Final = 6  # shorter values of a document are words and numbers, and would hide half the message
 
@@ -41,13 +45,22 @@ def one_line(said: bytes, document: bytes = b"") -> str:
     """
     if len(document) > _LARGEST_DOCUMENT:
         return ""
-    text = said.decode("utf-8", "replace").replace("\r", "\n")
+    text = _end(said.decode("utf-8", "replace").replace("\r", "\n"))
     for value in sorted(set(_values(document)), key=len, reverse=True):
         text = text.replace(value, _HIDDEN)
     text = _USERINFO.sub(_HIDDEN, _NAMED.sub(rf"\1{_HIDDEN}", text))
     text = "".join(_without_runs(text))
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= _LONGEST else f"…{text[-_LONGEST:]}"
+
+
+def _end(text: str) -> str:
+    """The last of a text, from a whole line of words on, or a whole word: half a secret would not look like one."""
+    if len(text) <= _LOOKED_AT:
+        return text
+    end = text[-_LOOKED_AT:]
+    whole = dropwhile(lambda line: " " not in line, end.split("\n")[1:])
+    return "\n".join(whole) or end.partition(" ")[2] or _HIDDEN
 
 
 def _without_runs(text: str) -> Iterator[str]:

@@ -81,6 +81,26 @@ def test_no_encoding_of_a_secret_is_repeated(secret):
         assert not {piece for piece in pieces(encoded) if piece in words}
 
 
+LONG = {
+    "hexadecimal": "0123456789abcdef" * 4000,
+    "one name": "_key" * 16000,
+    "capitals": "AbcDefGhi" * 7000,
+    "ARNs": "arn:aws:" * 8000,
+    "wrapped": ("A" * 64 + "\n") * 1000 + "half-a-secret9\nfailed: see above",
+}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
+def test_however_much_it_says_the_event_loop_hardly_waits(text):
+    """64 kB of hexadecimal digits once took 78 seconds, and no client was answered."""
+    for said in (text, text[:2000]):
+        began = time.process_time()
+        words = one_line(said.encode())
+        assert time.process_time() - began < 0.5
+        assert "half-a-secret9" not in words
+    assert one_line((text + "\nfailed: see above").encode()).endswith("failed: see above")
+
+
 @given(value=st.text(string.ascii_letters + ' äß"\\/', min_size=6, max_size=40).filter(str.strip))
 def test_no_value_of_the_document_is_repeated_even_if_it_reads_as_words(value):
     document = json.dumps({"Version": 1, "SessionToken": value}).encode()
