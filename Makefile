@@ -14,7 +14,7 @@ PIP    := -m pip install --quiet --disable-pip-version-check
 help: ## List what there is to run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-install: .venv/.ready$(EXTRAS) ## Put the daemon into .venv (.venv/bin/imds-proxy) and no more; EXTRAS=1: certificates and tokens too
+install: .venv/.ready$(EXTRAS) ## Put the daemon into .venv (.venv/bin/imds-proxy) and no more; EXTRAS=1: all extras but the demo too
 
 demo: $(DEMO)/.ready $(CLIENTS)/boto3/.ready $(CLIENTS)/awscli/.ready ## Show rotation live on an AWS double; ONCE=1: two rotations, then exit 0 or 1
 	@$(DEMO)/bin/imds-proxy demo --clients $(CLIENTS) $(if $(ONCE),--once)
@@ -44,9 +44,9 @@ bench: $(TEST)/.ready ## Measure beside nginx and aiohttp; ARGS=--quick for a sh
 
 lock: $(TEST)/.ready ## Compile the lock files again, to the newest versions
 	$(LOCK) pyproject.toml -o requirements.txt
-	$(LOCK) pyproject.toml --extra roles-anywhere --extra pkcs11 -o requirements-extras.txt
+	$(LOCK) pyproject.toml --extra roles-anywhere --extra pkcs11 --extra kubernetes -o requirements-extras.txt
 	$(LOCK) pyproject.toml --extra demo -o requirements-demo.txt
-	$(LOCK) pyproject.toml --extra demo --extra roles-anywhere --extra pkcs11 --group test --group lint -o requirements-test.txt
+	$(LOCK) pyproject.toml --extra demo --extra roles-anywhere --extra pkcs11 --extra kubernetes --group test --group lint -o requirements-test.txt
 	for client in boto3 aiobotocore awscli pyarrow awscrt obstore; do echo $$client | $(LOCK) - -o tests/clients/$$client.txt; done
 
 clean: ## Remove everything that was set up or built

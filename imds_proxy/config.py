@@ -11,12 +11,12 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from imds_proxy.config_callers import AuditConfig, GrantConfig, ServiceAccountsConfig, grant_mistakes
 from imds_proxy.config_files import OutputFileConfig, file_mistakes
-from imds_proxy.config_roles import AnyRole
-from imds_proxy.config_values import DAY, HOUR, Listen, Region, RoleName, Seconds, Table
+from imds_proxy.config_roles import PER_SERVICE_ACCOUNT, AnyRole
+from imds_proxy.config_values import DAY, DEFAULT_LISTEN, HOUR, MINUTE, Listen, Region, RoleName, Seconds, Table
 
 DEFAULT_PATH = Path("/etc/imds-proxy/config.toml")
-DEFAULT_LISTEN = "127.0.0.1:1338"
 DEFAULT_ADMIN_LISTEN = "127.0.0.1:9338"
 
 
@@ -27,6 +27,9 @@ class MetadataConfig(Table):
     imds_v1: bool = Field(default=False, description="answer requests that carry no session token")
     hop_limit: int = Field(1, ge=1, le=64, description="IP TTL of token answers on link-local listeners")
     allowed_hosts: tuple[str, ...] = Field((), description="Host names besides the listeners' literals and localhost")
+    rate_limit: int = Field(
+        500, ge=0, le=100_000, description="session tokens and refused requests a second, for each caller; 0: no limit"
+    )
 
 
 class AdminConfig(Table):
@@ -40,6 +43,9 @@ class RenewalConfig(Table):
 
     max_age: Seconds | None = Field(None, ge=1, description="renew at least this often")
     start_grace: Seconds = Field(60, ge=0, description="report READY after this long even without first credentials")
+    idle_after: Seconds = Field(
+        2 * HOUR, ge=MINUTE, description='a role with serve = "on-demand" is let go when nobody asked for this long'
+    )
 
 
 class InstanceConfig(Table):
@@ -88,6 +94,9 @@ class Config(Table):
     roles: dict[RoleName, AnyRole] = Field(min_length=1)
     instance: InstanceConfig | None = None
     files: tuple[OutputFileConfig, ...] = Field((), description="files to keep fresh")
+    grants: tuple[GrantConfig, ...] = Field((), description="who may have which role; with one, nobody else anything")
+    service_accounts: ServiceAccountsConfig | None = None
+    audit: AuditConfig = AuditConfig()
 
     def fingerprint(self, name: str) -> str:
         """Equal for two roles only if everything that shapes their session is equal, all the way up the chain."""
@@ -98,7 +107,9 @@ class Config(Table):
 
     @property
     def default_role(self) -> str | None:
-        """The name of the role that the list shows: the one marked, or the only one there is to serve."""
+        """The role that every caller may have: the one marked, or the only one there is to serve; none with grants."""
+        if self.grants:
+            return None
         served = {name: role for name, role in self.roles.items() if role.serve}
         marked = [name for name, role in served.items() if role.default]
         unmarked = [name for name, role in served.items() if role.default is None]
@@ -109,16 +120,19 @@ def cross_check(data: dict[str, Any]) -> list[tuple[str, str]]:
     """Mistakes that span tables, as (key path, what is wrong); in the raw data, so that they show with all others."""
     roles = data.get("roles")
     tables = {name: role for name, role in roles.items() if isinstance(role, dict)} if isinstance(roles, dict) else {}
-    served = {name: role for name, role in tables.items() if role.get("serve", True) is True}
+    served = {name: role for name, role in tables.items() if role.get("serve", True) is not False}
     marked = [name for name, role in served.items() if role.get("default") is True]
     mistakes: list[tuple[str, str]] = []
     if tables and not served:
         mistakes.append(("roles", "no role is served: every one has serve = false"))
     mistakes += [(f"roles.{name}.default", f"roles.{marked[0]} is the default already") for name in marked[1:]]
-    if len(served) > 1 and not marked and any("default" not in role for role in served.values()):
-        mistakes.append(("roles", f"{len(served)} roles are served: mark one of them default = true"))
+    unsaid = any("default" not in role for role in served.values())
+    if len(served) > 1 and unsaid and not marked and not data.get("grants"):
+        advice = "mark one of them default = true, or say in [[grants]] who may have which"
+        mistakes.append(("roles", f"{len(served)} roles are served: {advice}"))
     mistakes += _chain_mistakes({name: role.get("from") for name, role in tables.items()})
-    return mistakes + file_mistakes(data)
+    mistakes += _per_service_account_mistakes(tables, data)
+    return [*mistakes, *file_mistakes(data), *grant_mistakes(data)]
 
 
 def _chain_mistakes(parents: dict[str, Any]) -> list[tuple[str, str]]:
@@ -134,4 +148,20 @@ def _chain_mistakes(parents: dict[str, Any]) -> list[tuple[str, str]]:
         if parent == name and name not in cyclic:
             cyclic.update(chain)
             mistakes.append((f"roles.{name}.from", f"is a cycle: {' → '.join([*chain, name])}"))
+    return mistakes
+
+
+def _per_service_account_mistakes(tables: dict[str, Any], data: dict[str, Any]) -> list[tuple[str, str]]:
+    """What cannot be of a role with a session for each service account, because it has none of its own."""
+    tagged = {name: role for name, role in tables.items() if role.get("tags") == PER_SERVICE_ACCOUNT}
+    files = data.get("files")
+    entries = [file if isinstance(file, dict) else {} for file in files] if isinstance(files, list) else []
+    wrong = [(f"files.{number}.role", file.get("role")) for number, file in enumerate(entries)]
+    wrong += [(f"roles.{name}.from", role.get("from")) for name, role in tables.items()]
+    wrong += [(f"roles.{name}.default", name) for name, role in tagged.items() if role.get("default") is True]
+    why = f'roles.{{}} has tags = "{PER_SERVICE_ACCOUNT}": it has sessions for service accounts and none besides'
+    mistakes = [(key, why.format(name)) for key, name in wrong if isinstance(name, str) and name in tagged]
+    if not data.get("grants"):
+        what = "say in [[grants]] which service_account may have the role"
+        mistakes += [(f"roles.{name}.tags", what) for name in tagged]
     return mistakes

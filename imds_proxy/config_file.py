@@ -106,6 +106,8 @@ _PATTERNS = {
     "url": "expected an http:// or https:// URL",
     "endpoint": "expected an http:// or https:// URL",
     "mac": "expected a MAC address such as 02:00:5e:00:53:01",
+    "service_account": 'expected "NAMESPACE/NAME" or "NAMESPACE/*"',
+    "jwks_url": "expected an https:// URL, such as https://API-SERVER:6443/openid/v1/jwks",
     "sts_endpoint": 'expected a URL such as "https://vpce-….sts.eu-west-1.vpce.amazonaws.com"',
 }
 

@@ -5,7 +5,7 @@ import re
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from imds_proxy.config_values import (
     DAY,
@@ -28,6 +28,36 @@ from imds_proxy.config_values import (
 )
 
 DEFAULT_SOURCE = "assume-role"
+ON_DEMAND = "on-demand"
+PER_SERVICE_ACCOUNT = "service-account"
+SERVICE_ACCOUNT_TAGS = {
+    "kubernetes-namespace": "{namespace}",
+    "kubernetes-service-account": "{service_account}",
+    "kubernetes-pod-name": "{pod_name}",
+    "kubernetes-pod-uid": "{pod_uid}",
+}
+"""What `tags = "service-account"` stands for; each session has its own values in the place of these, which AWS would
+refuse. The names are those of EKS Pod Identity."""
+
+
+def _serve(value: object) -> object:
+    if not isinstance(value, bool) and value != ON_DEMAND:
+        raise ValueError(f'expected true, false or "{ON_DEMAND}"')
+    return value
+
+
+def _tags(value: object) -> object:
+    if isinstance(value, str) and value != PER_SERVICE_ACCOUNT:
+        raise ValueError(f'expected a table of tags, or "{PER_SERVICE_ACCOUNT}"')
+    return SERVICE_ACCOUNT_TAGS if value == PER_SERVICE_ACCOUNT else value
+
+
+Serve = Annotated[bool | Literal["on-demand"], BeforeValidator(_serve)]
+Tags = Annotated[
+    dict[TagKey, TagValue],
+    Field(max_length=50),
+    BeforeValidator(_tags, json_schema_input_type=dict[TagKey, TagValue] | Literal["service-account"]),
+]
 
 
 class RoleConfig(Table):
@@ -35,13 +65,26 @@ class RoleConfig(Table):
 
     source: str
     role_arn: RoleArn | None = Field(None, description="what clients are told; nothing is checked against it")
-    serve: bool = Field(default=True, description="false: a step of a chain only, never handed out")
+    serve: Serve = Field(
+        default=True,
+        description='false: a step of a chain only, never handed out; "on-demand": kept while somebody asks for it',
+    )
     default: bool | None = Field(None, description="the role that callers without a grant of their own get")
 
     @property
     def parent(self) -> str | None:
         """The role whose credentials obtain this one's."""
         return None
+
+    @property
+    def per_service_account(self) -> bool:
+        """Whether each service account and pod gets a session of its own."""
+        return False
+
+    @property
+    def nobodys(self) -> Self:
+        """The same role for nobody in particular, to try whether it can be had: without a service account's tags."""
+        return self
 
     @property
     def account_id(self) -> str | None:
@@ -67,7 +110,7 @@ class AssumeRoleConfig(StsConfig):
     source: Literal["assume-role"] = "assume-role"
     from_: RoleName | None = Field(None, alias="from", description="the role here whose credentials call STS")
     external_id: str | None = Field(None, min_length=2, max_length=1224, pattern=r"^[A-Za-z0-9_+=,.@:/\\-]*$")
-    tags: dict[TagKey, TagValue] = Field({}, max_length=50)
+    tags: Tags = Field({}, description='"service-account": a session for each, with its name and pod in the tags')
     transitive_tag_keys: tuple[TagKey, ...] = Field((), max_length=50)
     source_identity: str | None = Field(None, min_length=2, max_length=64, pattern=r"^[A-Za-z0-9_+=,.@-]*$")
     profile: str | None = Field(None, min_length=1, description="the daemon's own AWS profile for this call")
@@ -84,6 +127,21 @@ class AssumeRoleConfig(StsConfig):
     def parent(self) -> str | None:
         """The role named by `from`."""
         return self.from_
+
+    @property
+    def per_service_account(self) -> bool:
+        """As `tags` says."""
+        return self.tags == SERVICE_ACCOUNT_TAGS
+
+    @property
+    def nobodys(self) -> Self:
+        """Without the placeholders, which AWS would refuse."""
+        return self.with_tags({}) if self.per_service_account else self
+
+    def with_tags(self, tags: dict[str, str]) -> Self:
+        """The same role with other session tags, of which those stay transitive that were."""
+        transitive = tuple(key for key in self.transitive_tag_keys if key in tags)
+        return self.model_copy(update={"tags": tags, "transitive_tag_keys": transitive})
 
 
 class RolesAnywhereConfig(RoleConfig):

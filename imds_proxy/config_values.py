@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
 SYSTEMD_PREFIX = "systemd:"
+DEFAULT_LISTEN = "127.0.0.1:1338"
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")

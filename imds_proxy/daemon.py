@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from imds_proxy.admin.status import Status
 from imds_proxy.base_key.task import BaseKeyTask
+from imds_proxy.callers.accounts import Accounts
+from imds_proxy.callers.identify import Callers
+from imds_proxy.callers.process import find_process
+from imds_proxy.callers.remarks import remarks
+from imds_proxy.callers.service_accounts import ServiceAccounts
+from imds_proxy.callers.socket_owner import SocketOwners
+from imds_proxy.callers.token_files import TokenFiles
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
 from imds_proxy.errors import ImdsProxyError, ListenError
@@ -22,12 +29,14 @@ from imds_proxy.files.outputs import Outputs
 from imds_proxy.metadata.container import load_or_make_tokens
 from imds_proxy.metadata.dataplane import DataPlane, data_plane
 from imds_proxy.metadata.server import Server
-from imds_proxy.metadata.tokens import SessionTokens, load_or_make_key
+from imds_proxy.metadata.tokens import SessionTokens, Tokens, load_or_make_key
+from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.roles import Roles
 from imds_proxy.sockets import listener_host, open_listener
 from imds_proxy.sources.factory import SourceFactory
 from imds_proxy.state import StateDir, StateError, default_state_dir, open_state_dir
 from imds_proxy.systemd import Notifier
+from imds_proxy.telemetry.audit import Audit
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
 
@@ -69,8 +78,12 @@ class Daemon:
         self._roles = Roles(self.clock, self._renewals, self._renewed)
         self._outputs = Outputs(self._roles.live, self._roles.is_pending, self._renewals, self.clock)
         self._state: StateDir | None = None
-        self._tokens: SessionTokens
-        self._server = Server(self._requests, self.clock)
+        self._session_tokens: SessionTokens
+        self._callers = Callers(SocketOwners(), Accounts())
+        self._service_accounts = ServiceAccounts()
+        self._token_files = TokenFiles()
+        self._audit = Audit(self.clock, find_process, self._requests)
+        self._server = Server(self._requests, self.clock, self._callers)
         self._sources = SourceFactory(self.clock)
         self._base_key = BaseKeyTask(self.clock, self._renewals)
         self._status = Status(self._roles, self._requests, lambda: self._server.addresses, self.clock, self._outputs)
@@ -99,10 +112,12 @@ class Daemon:
     async def start(self) -> None:
         """Listeners first, then everything that takes time; clients are answered meanwhile."""
         self._state = self._open_state()
-        self._tokens = SessionTokens(load_or_make_key(self._state))
+        self._session_tokens = SessionTokens(load_or_make_key(self._state))
         await self._roles.update(self.config, self._state)
+        await self._audit.follow(self.config.audit)
         self._server.answer = self._data_plane().answer
         await self._listen()
+        await self._follow_callers(self.config)
         await self._outputs.follow(self.config)
         for module in _HEAVY_MODULES:  # in a thread, so that the loop keeps answering
             await asyncio.to_thread(importlib.import_module, module)
@@ -136,6 +151,10 @@ class Daemon:
             task.cancel()
         await self._base_key.close()
         await self._server.close()
+        self._callers.close()
+        await self._service_accounts.close()
+        await self._token_files.close()
+        await self._audit.close()
         await self._roles.close()
         await self._outputs.close()
         if self._admin is not None:
@@ -148,12 +167,27 @@ class Daemon:
             log.warning("a change of state_dir takes a restart")
         self.config = config
         await self._roles.update(config, self._state)
+        await self._audit.follow(config.audit)
         with contextlib.suppress(ListenError):  # said in the log; the old listeners serve
             await self._listen()
+        await self._follow_callers(config)
         await self._outputs.follow(config)
         await self._renew_roles()
         await self._open_admin()
         await self._base_key.follow(config, self._state, self._sources.region)
+
+    async def _follow_callers(self, config: Config) -> None:
+        """How callers prove who they are."""
+        if not self._callers.works():
+            advice = "needs the kernel's tcp_diag, and RestrictAddressFamilies with AF_NETLINK"
+            log.warning("callers have no user here: grants by user or group fit nobody", extra={"advice": advice})
+        await self._service_accounts.follow(config)
+        await self._token_files.follow(grant.token_file for grant in config.grants if grant.token_file)
+        self._spawn(self._remark(config))
+
+    async def _remark(self, config: Config) -> None:
+        for remark in await asyncio.to_thread(list, remarks(config)):
+            log.warning("the config may not say what is meant", extra={"remark": remark})
 
     def _open_state(self) -> StateDir | None:
         if self.config.state_dir == "":
@@ -183,11 +217,17 @@ class Daemon:
         return data_plane(
             self.config,
             served,
+            self._roles.tagged(),
             clock=self.clock,
-            tokens=self._tokens,
-            container_tokens=load_or_make_tokens(self._state, served),
+            tokens=Tokens(
+                self._session_tokens,
+                load_or_make_tokens(self._state, served),
+                self._token_files,
+                self._service_accounts,
+            ),
             region=self._sources.region or self.config.region,
             hosts=[listener_host(listen, self._passed) for listen in self.config.metadata.listen],
+            audit=self._audit,
         )
 
     async def _open_admin(self) -> None:
@@ -210,20 +250,24 @@ class Daemon:
     # What systemd is told
 
     async def _report_ready(self) -> None:
-        """READY once the default role has its first credentials and the files are written, or after the grace.
+        """READY once the default role, or every granted one, has its first credentials and the files are written.
 
-        What starts after this daemon reads them at once (CODEDEPLOY.md).
+        What starts after this daemon reads them at once (CODEDEPLOY.md). After the grace it is READY without them.
         """
-        default = self.config.default_role
         try:
             async with asyncio.timeout(self.config.renewal.start_grace):
-                if default is not None:
-                    await self._roles[default].keeper.holding.wait()
+                for keeper in self._first_needed():
+                    await keeper.holding.wait()
                 await self._outputs.tried()
         except TimeoutError:
             log.warning("ready without credentials: the grace is over", extra={"missing": self._status.not_ready()})
         self._notifier.ready(self._status.summary())
         log.info("ready", extra={"status": self._status.summary()})
+
+    def _first_needed(self) -> list[Keeper]:
+        """Of the roles that callers get without a token of the role's own."""
+        served, default = self._roles.served(), self.config.default_role
+        return list(served.values()) if self.config.grants else [served[default]] if default else []
 
     async def _feed_watchdog(self) -> None:
         interval = self._notifier.watchdog_interval()

@@ -36,6 +36,10 @@ class DaemonUnreachableError(ImdsProxyError):
     """A command needed the running daemon and did not get its answer."""
 
 
+class ConnectionClosedError(DaemonUnreachableError):
+    """The daemon closed the connection without an answer, as it does for a role without credentials."""
+
+
 class FileError(ImdsProxyError):
     """A file could not be kept fresh; the one before is whole."""
 

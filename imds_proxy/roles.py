@@ -2,19 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
-from imds_proxy.config_roles import RoleConfig
+from imds_proxy.config_roles import AssumeRoleConfig, RoleConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.renewal import saved
+from imds_proxy.renewal.demand import Demand
 from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.renewal.need import Need, Needed, needed
 from imds_proxy.renewal.schedule import LEFT_IN_A_FILE
 from imds_proxy.sources import Source
 from imds_proxy.state import StateDir, StateError
+from imds_proxy.tagged_sessions import TaggedSessions
 from imds_proxy.telemetry.stats import CertificateStats, RenewalStats
 
 log = logging.getLogger(__name__)
@@ -24,13 +28,36 @@ Parent = Callable[[], Credentials | None]
 MakeSource = Callable[[str, RoleConfig, Parent], Source]
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a role is kept; while two are equal, a reload changes nothing.
+
+    Args:
+        need: Whether it is, and for how long.
+        fingerprint: Of everything that shapes its sessions and their renewal.
+        least: Seconds of life that have to be left when it is renewed.
+        max_age: Renew at least this often, in seconds.
+        idle_after: Seconds without a request after which what is kept on demand is let go; else None.
+    """
+
+    need: Need
+    fingerprint: str
+    least: float
+    max_age: float | None
+    idle_after: float | None
+
+
 @dataclass(slots=True)
 class Role:
-    """One role as it is configured now, and who keeps it."""
+    """One role as it is configured now, and who keeps it.
+
+    A role that nobody needs has a keeper that does nothing, and so has one with sessions for service accounts.
+    """
 
     settings: RoleConfig
-    fingerprint: str
+    plan: Plan
     keeper: Keeper
+    sessions: TaggedSessions | None = None
     renewing: asyncio.Task[None] | None = None
     retry: asyncio.Task[None] | None = None
 
@@ -49,6 +76,7 @@ class Roles:
         self._stats = stats
         self._on_attempt = on_attempt
         self._roles: dict[str, Role] = {}
+        self._given: frozenset[str] = frozenset()
         self._state: StateDir | None = None
         self.default: str | None = None
         """The role that the list shows."""
@@ -61,12 +89,21 @@ class Roles:
         return list(self._roles.items())
 
     def served(self) -> Mapping[str, Keeper]:
-        """The keepers of the roles that are handed out."""
-        return {name: role.keeper for name, role in self._roles.items() if role.settings.serve}
+        """The keepers of the roles that are handed out to somebody."""
+        roles = self._roles.items()
+        return {name: role.keeper for name, role in roles if name in self._given and role.sessions is None}
 
-    def held(self) -> Mapping[str, Credentials | None]:
-        """The last credentials of every role."""
-        return {name: role.keeper.last for name, role in self._roles.items()}
+    def tagged(self) -> Mapping[str, TaggedSessions]:
+        """The roles of which each service account has a session of its own."""
+        return {name: role.sessions for name, role in self._roles.items() if role.sessions is not None}
+
+    def is_given(self, name: str) -> bool:
+        """Whether somebody may be handed a role."""
+        return name in self._given
+
+    def held(self) -> Mapping[str, Sequence[Credentials | None]]:
+        """The last credentials of every session that is kept now, by role; without the roles that nobody needs."""
+        return {name: _held(role) for name, role in self._roles.items() if role.plan.need is not Need.NONE}
 
     def certificates(self) -> Mapping[str, CertificateStats]:
         """The certificates of the roles that have one."""
@@ -77,15 +114,14 @@ class Roles:
         """Take the roles of `config`: what is unchanged goes on untouched, and no live credentials are dropped."""
         self._state, self.default = state, config.default_role
         before, self._roles = self._roles, {}
-        in_files = {file.role for file in config.files}
+        roles = needed(config)
+        self._given = roles.given
         for name, settings in config.roles.items():
-            old, least = before.get(name), LEFT_IN_A_FILE if name in in_files else 0.0
-            fingerprint = f"{config.fingerprint(name)}/{config.renewal.max_age}"
-            if old is not None and (old.fingerprint, old.keeper.least) == (fingerprint, least):
-                self._roles[name] = Role(settings, fingerprint, old.keeper, old.renewing, old.retry)
-                continue
-            keeper = self._keeper(name, config.renewal.max_age, least, fingerprint, old)
-            self._roles[name] = Role(settings, fingerprint, keeper)
+            old, plan = before.get(name), _plan(name, config, roles)
+            if old is not None and old.plan == plan:
+                self._roles[name] = replace(old, settings=settings)
+            else:
+                self._roles[name] = self._role(name, settings, plan, old)
         kept = {role.keeper for role in self._roles.values()}
         for role in before.values():
             if role.keeper not in kept:
@@ -94,9 +130,13 @@ class Roles:
     def start(self, make_source: MakeSource) -> None:
         """Begin to renew every role that is not being renewed yet; try those that failed again at once."""
         for name, role in self._roles.items():
-            if role.renewing is None:
-                source = make_source(name, role.settings, partial(self.live, role.settings.parent))
-                role.renewing = asyncio.create_task(role.keeper.run(source), name=f"keep {name}")
+            make = partial(self._make, make_source, name)
+            if role.plan.need is Need.NONE:
+                continue
+            if role.sessions is not None:
+                role.sessions.start(make)
+            elif role.renewing is None:
+                role.renewing = asyncio.create_task(role.keeper.run(make(role.settings)), name=f"keep {name}")
             elif role.keeper.failure is not None:  # a reload often is somebody's way to say that it is mended
                 role.retry = asyncio.create_task(role.keeper.renew(), name=f"retry {name}")
 
@@ -112,17 +152,37 @@ class Roles:
         return held.credentials if held is not None else None
 
     def is_pending(self, name: str) -> bool:
-        """Whether a role has neither had credentials nor failed to obtain any."""
-        role = self._roles.get(name)
-        return role is not None and role.keeper.last is None and role.keeper.failure is None
+        """Whether a role has neither had credentials nor failed to obtain any, and somebody waits for it."""
+        keeper = self._roles[name].keeper if name in self._roles else None
+        return keeper is not None and keeper.last is None and keeper.failure is None and not keeper.idle
 
-    def _keeper(self, name: str, max_age: int | None, least: float, fingerprint: str, old: Role | None) -> Keeper:
-        keeper = Keeper(name, clock=self._clock, stats=self._stats, max_age=max_age, least=least)
-        keeper.on_attempt = lambda credentials: self._attempted(name, fingerprint, credentials)
+    def _make(self, make_source: MakeSource, name: str, settings: RoleConfig) -> Source:
+        return make_source(name, settings, partial(self.live, settings.parent))
+
+    def _role(self, name: str, settings: RoleConfig, plan: Plan, old: Role | None) -> Role:
+        asked = old.keeper.demand.asked if old is not None and old.keeper.demand is not None else -math.inf
+        keeper = self._keeper(name, plan, asked)
+        if plan.need is Need.PER_SERVICE_ACCOUNT and isinstance(settings, AssumeRoleConfig):
+            return Role(
+                settings, plan, keeper, TaggedSessions(name, settings, partial(self._session_keeper, name, plan))
+            )
+        if plan.need is Need.NONE:
+            return Role(settings, plan, keeper)
+        keeper.on_attempt = lambda credentials: self._attempted(name, plan.fingerprint, credentials)
         if old is not None and (held := old.keeper.live()):
-            keeper.adopt(held.credentials, due=old.fingerprint != fingerprint)
-        elif credentials := self._saved(name, fingerprint):
+            keeper.adopt(held.credentials, due=old.plan.fingerprint != plan.fingerprint)
+        elif credentials := self._saved(name, plan.fingerprint):
             keeper.adopt(credentials, due=False)
+        return Role(settings, plan, keeper)
+
+    def _keeper(self, name: str, plan: Plan, asked: float = -math.inf) -> Keeper:
+        demand = Demand(self._clock, plan.idle_after, asked) if plan.idle_after is not None else None
+        return Keeper(name, clock=self._clock, stats=self._stats, max_age=plan.max_age, least=plan.least, demand=demand)
+
+    def _session_keeper(self, name: str, plan: Plan) -> Keeper:
+        """Of one service account: nothing of it goes to disk."""
+        keeper = self._keeper(name, plan)
+        keeper.on_attempt = lambda _: self._on_attempt()
         return keeper
 
     def _saved(self, name: str, fingerprint: str) -> Credentials | None:
@@ -144,7 +204,23 @@ class Roles:
         self._on_attempt()
 
 
+def _plan(name: str, config: Config, roles: Needed) -> Plan:
+    need, max_age = roles.needs[name], config.renewal.max_age
+    in_file = any(file.role == name for file in config.files)
+    idle_after = config.renewal.idle_after if need in {Need.ON_DEMAND, Need.PER_SERVICE_ACCOUNT} else None
+    fingerprint = f"{config.fingerprint(name)}/{max_age}"
+    return Plan(need, fingerprint, LEFT_IN_A_FILE if in_file else 0.0, max_age, idle_after)
+
+
+def _held(role: Role) -> Sequence[Credentials | None]:
+    if role.sessions is not None:
+        return role.sessions.held()
+    return () if role.keeper.idle else (role.keeper.last,)
+
+
 async def _stop(role: Role) -> None:
+    if role.sessions is not None:
+        await role.sessions.close()
     if role.renewing is not None:
         role.renewing.cancel()
         await asyncio.gather(role.renewing, return_exceptions=True)

@@ -7,8 +7,10 @@ from imds_proxy import __version__
 from imds_proxy.clock import Clock
 from imds_proxy.credentials import timestamp
 from imds_proxy.files.outputs import Outputs
-from imds_proxy.renewal.keeper import Failure
+from imds_proxy.renewal.keeper import Failure, Keeper
+from imds_proxy.renewal.need import Need
 from imds_proxy.roles import Role, Roles
+from imds_proxy.tagged_sessions import TaggedSessions
 from imds_proxy.telemetry.stats import RequestStats
 
 if TYPE_CHECKING:
@@ -56,35 +58,37 @@ class Status:
         }
 
     def not_ready(self) -> dict[str, str]:
-        """Why each served role without live credentials has none, by its name."""
+        """Why each served role without live credentials has none, by its name; not where nobody asks for any."""
         return {
             name: keeper.failure.message if keeper.failure else "the first credentials are being obtained"
             for name, keeper in self._roles.served().items()
-            if keeper.live() is None
+            if keeper.live() is None and not keeper.idle
         }
 
     def summary(self) -> str:
         """One line, for systemctl status."""
         if missing := self.not_ready():
             return "no credentials: " + "; ".join(missing.values())
-        held = [keeper.last for keeper in self._roles.served().values()]
-        first = min((credentials.expiration for credentials in held if credentials), default=0.0)
+        kept = [keeper.last for keeper in self._roles.served().values() if not keeper.idle]
+        if not (held := [credentials for credentials in kept if credentials]):
+            return "serving on demand; nobody asks at this time"
+        first = min(credentials.expiration for credentials in held)
         return f"serving {len(held)} role(s), the first expires at {timestamp(first)}"
 
     def _role(self, name: str, role: Role) -> dict[str, Any]:
-        """One role: what it holds, until when, and what is wrong, if anything.
-
-        `state` is `ok`, `failing` (live credentials, last renewal failed), `expired`, or `pending` (never had any).
-        """
-        keeper, credentials = role.keeper, role.keeper.last
-        state = ("failing" if keeper.failure else "ok") if keeper.live() else ("expired" if credentials else "pending")
+        """One role: what it holds, until when, and what is wrong, if anything."""
+        keeper, credentials, sessions = role.keeper, role.keeper.last, role.sessions
+        waits = role.plan.need is Need.NONE or keeper.idle
+        failure = _failure(keeper.failure) if keeper.failure else None
         return {
             "role": name,
-            "state": state,
+            "state": _state(role),
             "source": role.settings.source,
             "from": role.settings.parent,
             "role_arn": role.settings.role_arn,
-            "served": role.settings.serve,
+            "served": self._roles.is_given(name),
+            "on_demand": keeper.demand is not None,
+            "sessions": len(sessions) if sessions is not None else None,
             "default": name == self._roles.default,
             "certificate_expires": timestamp(keeper.certificate.expiration) if keeper.certificate else None,
             "session_arn": credentials.session_arn if credentials else None,
@@ -92,9 +96,36 @@ class Status:
             "obtained": timestamp(credentials.obtained) if credentials else None,
             "expires": timestamp(credentials.expiration) if credentials else None,
             "seconds_left": max(0, int(credentials.expiration - self._clock.now())) if credentials else 0,
-            "next_attempt": timestamp(keeper.next_attempt),
-            "failure": _failure(keeper.failure) if keeper.failure else None,
+            "next_attempt": None if waits else timestamp(keeper.next_attempt),
+            "failure": _failure_of_a_session(sessions) if sessions is not None else failure,
         }
+
+
+def _state(role: Role) -> str:
+    """What becomes of a role's credentials.
+
+    `ok`, `failing` (live credentials, the last renewal failed), `expired`, `pending` (never had any), `idle` (on
+    demand, and nobody asks), or `unused` (nobody may have it, no file holds it, and no such role is assumed from it).
+    """
+    if role.plan.need is Need.NONE:
+        return "unused"
+    if role.sessions is not None:
+        return ("failing" if role.sessions.failure() else "ok") if len(role.sessions) else "idle"
+    return "idle" if role.keeper.idle else _state_of(role.keeper)
+
+
+def _state_of(keeper: Keeper) -> str:
+    if keeper.live():
+        return "failing" if keeper.failure else "ok"
+    return "expired" if keeper.last else "pending"
+
+
+def _failure_of_a_session(sessions: TaggedSessions) -> dict[str, str] | None:
+    """The first, and whose session it is."""
+    if (found := sessions.failure()) is None:
+        return None
+    account, failure = found
+    return _failure(failure) | {"service_account": str(account), "pod": account.pod}
 
 
 def _file(output: "Output") -> dict[str, Any]:

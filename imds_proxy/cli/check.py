@@ -20,16 +20,33 @@ def register(verbs: Any) -> None:
     text = "Validate the config file, then try every role once and say what AWS answers."
     verb = verbs.add_parser("check", help="validate the config and try every role once", description=text)
     shared.add_config(verb)
+    verb.add_argument(
+        "--as",
+        dest="caller",
+        metavar="KEY=VALUE",
+        help="say what a caller would get and by which grant, and try nothing: user=build, address=172.17.0.2, "
+        "service-account=team/app, or other keys of a grant, with commas between them",
+    )
     verb.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a line per role; 1 if any does not work."""
+    from imds_proxy.callers.remarks import remarks
+    from imds_proxy.callers.service_accounts import missing_package
     from imds_proxy.telemetry import log
 
     config = shared.require_config(options.config)
     log.configure("WARNING", "text")
     print(f"{options.config or DEFAULT_PATH}: valid")
+    if options.caller is not None:
+        from imds_proxy.cli.check_as import check_as
+
+        return check_as(config, options.caller)
+    if config.service_accounts is not None and (error := missing_package()) is not None:
+        raise error
+    for remark in remarks(config):
+        print(f"  remark: {remark}")
     return asyncio.run(_try_roles(config))
 
 
@@ -47,7 +64,7 @@ async def _try_roles(config: Config) -> int:
     failed = 0
     obtained: dict[str | None, Credentials] = {}
     for name in parents_first(config):
-        settings = config.roles[name]
+        settings = config.roles[name].nobodys
         try:
             source = sources.make(name, settings, partial(obtained.get, settings.parent))
             credentials = obtained[name] = await obtain(name, source, clock)

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from imds_proxy.cli.options import Target
-from imds_proxy.errors import DaemonUnreachableError, ImdsProxyError
+from imds_proxy.errors import ConnectionClosedError, DaemonUnreachableError, ImdsProxyError
 from imds_proxy.metadata.container import TOKEN_FOLDER
 from imds_proxy.metadata.imds import TOKEN_HEADER, TTL_HEADER
 
 _TIME_LIMIT = 5.0
-_OK = 200
+_OK, _NOT_FOUND, _UNAVAILABLE = 200, 404, 503
 _ROLE_LIST = "latest/meta-data/iam/security-credentials/"
 
 
@@ -25,8 +25,9 @@ def ask(url: str, headers: Mapping[str, str] | None = None, method: str = "GET")
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
+        closed = isinstance(error, http.client.RemoteDisconnected)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it closed the connection"
-        raise DaemonUnreachableError(
+        raise (ConnectionClosedError if closed else DaemonUnreachableError)(
             f"no answer from {parts.scheme}://{parts.netloc}: {reason}",
             "is the daemon running (systemctl status imds-proxy), and is this its address?",
         ) from None
@@ -56,27 +57,36 @@ def credentials(target: Target, role: str | None) -> dict[str, str]:
     token = container_token(target, role) if role else None
     if token is not None:
         code, body = ask(f"{target.endpoint}roles/{role}", {"Authorization": token})
-        what = f'role "{role}"'
     else:
-        listed = default_role(target)
-        if listed is None or role not in {None, listed}:
+        role = role or default_role(target)
+        if role is None:
+            raise no_access(target, None)
+        code, body = _document(target, role)
+        if code == _NOT_FOUND:
             raise no_access(target, role)
-        code, body = _metadata(target, _ROLE_LIST + listed)
-        what = f'role "{listed}"'
     if code != _OK:
-        raise ImdsProxyError(f"{what}: the daemon has no credentials at this time", "imds-proxy status says why")
+        raise ImdsProxyError(f'role "{role}": the daemon has no credentials at this time', "imds-proxy status says why")
     document: dict[str, str] = json.loads(body)
     return document
 
 
+def _document(target: Target, role: str) -> tuple[int, bytes]:
+    """A role's document over instance metadata; a role without credentials is no answer there (PROTOCOL.md 16)."""
+    try:
+        return _metadata(target, _ROLE_LIST + urllib.parse.quote(role, safe=""))
+    except ConnectionClosedError:
+        return _UNAVAILABLE, b""
+
+
 def no_access(target: Target, role: str | None) -> ImdsProxyError:
     """Why a role cannot be had from here."""
+    advice = "imds-proxy check --as user=NAME says what is granted, imds-proxy status what is there"
     if role is None:
-        return ImdsProxyError("the daemon has no role for this caller at this time", "imds-proxy status says why")
+        return ImdsProxyError("the daemon has no role for this user at this time", advice)
     path = target.state_dir / TOKEN_FOLDER / role
     return ImdsProxyError(
-        f'role "{role}" is not the one this caller gets, and its token file cannot be read: {path}',
-        "run this as the user the daemon runs as, or check the role's name: imds-proxy status",
+        f'role "{role}" is not the one this user gets, and its token file cannot be read: {path}',
+        f"run this as the user the daemon runs as; {advice}",
     )
 
 

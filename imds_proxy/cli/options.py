@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from imds_proxy.config import DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN, DEFAULT_PATH, Config
+from imds_proxy.config import DEFAULT_ADMIN_LISTEN, DEFAULT_PATH, Config
 from imds_proxy.config_file import load
-from imds_proxy.config_values import SYSTEMD_PREFIX, split_listen
+from imds_proxy.config_values import DEFAULT_LISTEN, SYSTEMD_PREFIX, split_listen
 from imds_proxy.errors import ConfigError
 from imds_proxy.state import default_state_dir
 

@@ -10,6 +10,7 @@ from imds_proxy.cli import options as shared
 from imds_proxy.errors import DaemonUnreachableError
 
 _CLEAR = "\x1b[H\x1b[J"
+_GOOD = {"ok", "failing", "idle"}
 _HEADINGS = ("ROLE", "STATE", "KEY", "LEFT", "NEXT", "SESSION")
 
 
@@ -25,7 +26,7 @@ def register(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print once or for ever; 1 when a served role has no live credentials."""
+    """Print once or for ever; 1 when a served role that somebody asks for has no live credentials."""
     target = shared.target(options)
     while options.watch:
         try:
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         time.sleep(2)
     status = client.status(target)
     print(render(status, as_json=options.json))
-    return int(any(role["served"] and role["state"] not in {"ok", "failing"} for role in status["roles"]))
+    return int(any(role["served"] and role["state"] not in _GOOD for role in status["roles"]))
 
 
 def render(status: dict[str, Any], *, as_json: bool) -> str:
@@ -48,7 +49,8 @@ def render(status: dict[str, Any], *, as_json: bool) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for role in status["roles"]:
         if failure := role["failure"]:
-            lines += ["", f"{role['role']}: {failure['outcome']} at {failure['at']}: {failure['message']}"]
+            whose = f" for {failure['service_account']}" if "service_account" in failure else ""
+            lines += ["", f"{role['role']}{whose}: {failure['outcome']} at {failure['at']}: {failure['message']}"]
             lines += [f"  → {failure['advice']}"] if failure["advice"] else []
     for file in status.get("files", ()):
         lines += _troubles(file)
@@ -75,9 +77,16 @@ def _row(role: dict[str, Any]) -> tuple[str, ...]:
         role["state"],
         role["key"] or "-",
         left,
-        role["next_attempt"][11:19],
-        role["session_arn"] or role["role_arn"] or "-",
+        role["next_attempt"][11:19] if role["next_attempt"] else "-",
+        _session(role),
     )
+
+
+def _session(role: dict[str, Any]) -> str:
+    """Whose session it is, or how many there are of a role with one for each service account."""
+    if (sessions := role.get("sessions")) is not None:
+        return f"{sessions} session(s) of service accounts"
+    return str(role["session_arn"] or role["role_arn"] or "-")
 
 
 def duration(seconds: int) -> str:

@@ -2,71 +2,135 @@
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Final
 
 from imds_proxy.callers import Grants
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
-from imds_proxy.metadata.container import ContainerCredentials
+from imds_proxy.metadata import routes
+from imds_proxy.metadata.container import ContainerCredentials, Sessions, error
 from imds_proxy.metadata.guard import Guard
 from imds_proxy.metadata.imds import InstanceMetadata
 from imds_proxy.metadata.instance import instance_documents
+from imds_proxy.metadata.limits import CallerLimits
 from imds_proxy.metadata.message import Request, Response
-from imds_proxy.metadata.routes import CONTAINER, route
-from imds_proxy.metadata.tokens import SessionTokens
+from imds_proxy.metadata.routes import route
+from imds_proxy.metadata.tokens import Tokens
 from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.telemetry.audit import Audit
 
 # Clients ask for the same few paths for ever; each is at most as long as a request target may be.
-_ROUTES_KEPT = 256
+_ROUTES_KEPT: Final = 256
+
+_REFUSED: Final = 400
+_NOT_FOUND: Final = 404
+_CONTAINER: Final = frozenset((routes.CONTAINER, routes.SERVICE_ACCOUNT))
+_CREDENTIALS: Final = frozenset((routes.CREDENTIALS, routes.EXTENDED))
 
 
 class DataPlane:
     """What the listeners serve under one config; a reload replaces it as a whole."""
 
-    def __init__(self, guard: Guard, imds: InstanceMetadata, container: ContainerCredentials) -> None:
+    def __init__(
+        self,
+        *,
+        guard: Guard,
+        imds: InstanceMetadata,
+        container: ContainerCredentials,
+        limits: CallerLimits,
+        audit: Audit,
+        clock: Clock,
+    ) -> None:
         self._guard = guard
         self._imds = imds
         self._container = container
+        self._limits = limits
+        self._audit = audit
+        self._clock = clock
         self._route = lru_cache(_ROUTES_KEPT)(route)
 
     def answer(self, request: Request) -> Response:
         """The answer to `request`, from memory and at once."""
         if refusal := self._guard.refusal(request.headers):
-            return Response(403, refusal.encode(), document="refused")
+            return self._refused(request, refusal)
         found = self._route(request.target)
-        if found.document == CONTAINER:
-            return self._container.answer(request, found.name)
-        return self._imds.answer(request, found)
+        answerer = self._container if found.document in _CONTAINER else self._imds
+        response = answerer.answer(request, found)
+        if response.status >= _REFUSED or found.document == routes.TOKEN:
+            response = self._limited(request, response)
+        if response.document in _CREDENTIALS or (
+            response.document == routes.ROLE_LIST and response.status == _NOT_FOUND
+        ):
+            self._record(request, response)
+        return response
+
+    def _refused(self, request: Request, refusal: str) -> Response:
+        """What is said before anything is looked at; the audit hears of it where credentials were meant."""
+        response = self._limited(request, Response(403, refusal.encode(), document="refused"))
+        found = self._route(request.target)
+        if found.document in _CREDENTIALS | _CONTAINER:
+            self._record(request, response._replace(document=routes.CREDENTIALS, role=found.name))
+        return response
+
+    def _limited(self, request: Request, response: Response) -> Response:
+        """The response, or what is said instead to a caller that asks for too much."""
+        if self._limits.allows(request.caller.principal, self._clock.wall()):
+            return response
+        if response.protocol == "container":
+            return error(503, "Throttling", "too many requests; see rate_limit")._replace(slow=True, role=response.role)
+        return response._replace(status=503, body=b"too many requests; see rate_limit", slow=True)
+
+    def _record(self, request: Request, response: Response) -> None:
+        self._audit.record(
+            response.caller or request.caller,
+            role=response.role,
+            document=response.document,
+            protocol=response.protocol,
+            status=response.status,
+            key=response.key,
+            user_agent=request.headers.get("user-agent", ""),
+            inode=request.inode,
+        )
 
 
 def data_plane(
     config: Config,
     served: Mapping[str, Keeper],
+    sessions: Mapping[str, Sessions],
     *,
     clock: Clock,
-    tokens: SessionTokens,
-    container_tokens: Mapping[str, bytes],
+    tokens: Tokens,
     region: str | None,
     hosts: Iterable[str],
+    audit: Audit,
 ) -> DataPlane:
     """The data plane of a config.
 
     Args:
         config: The whole config.
         served: The keepers of the roles that are handed out.
+        sessions: The roles with a session for each service account.
         clock: Wall time.
-        tokens: Session tokens.
-        container_tokens: The container protocol's token of each role that has one.
+        tokens: What proves who asks.
         region: What clients are told; None where nobody said.
         hosts: Address literals of the listeners.
+        audit: Told of every credential document.
     """
-    default = config.default_role
-    account = config.roles[default].account_id if default else None
+    grants = Grants(config.grants, config.default_role)
+    first = config.grants[0].role if config.grants else config.default_role
     imds = InstanceMetadata(
-        grants=Grants(served, default),
-        tokens=tokens,
+        grants=grants,
+        keepers=served,
+        tokens=tokens.session,
         clock=clock,
-        instance=instance_documents(config.instance, region, account),
+        instance=instance_documents(config.instance, region, config.roles[first].account_id if first else None),
         imds_v1=config.metadata.imds_v1,
     )
-    container = ContainerCredentials(served, container_tokens)
-    return DataPlane(Guard(hosts, config.metadata.allowed_hosts), imds, container)
+    return DataPlane(
+        guard=Guard(hosts, config.metadata.allowed_hosts),
+        imds=imds,
+        container=ContainerCredentials(grants=grants, keepers=served, sessions=sessions, tokens=tokens, clock=clock),
+        limits=CallerLimits(config.metadata.rate_limit),
+        audit=audit,
+        clock=clock,
+    )

@@ -17,7 +17,9 @@ _ALWAYS = (
     "fd00:ec2::23",
 )
 _HOSTS_KEPT = 64
-_BROWSER_HEADERS = frozenset(("origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user"))
+_BROWSER_HEADERS = frozenset(
+    ("origin", *(f"sec-fetch-{what}" for what in ("site", "mode", "dest", "user", "storage-access")))
+)
 
 
 class Guard:

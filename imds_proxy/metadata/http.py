@@ -32,6 +32,8 @@ IDLE_TIME = 75.0
 
 LINGER_TIME = 2.0
 """Seconds that a client has to stop sending after an answer that it did not expect to be the last."""
+SLOW_TIME = 1.0
+"""Seconds that a slow answer waits: a refusal sent at once would not stop a loop."""
 
 _HEADER_OVERHEAD = 4  # ": " and CRLF
 
@@ -54,8 +56,8 @@ class Endpoint(Protocol):
     def closed(self, connection: "HttpProtocol") -> None:
         """A connection is gone."""
 
-    def caller(self, transport: Any) -> Caller:
-        """Who is at the other end."""
+    def identify(self, connection: "HttpProtocol", transport: Any) -> None:
+        """Find out who is at the other end, and tell the connection."""
 
     def limit_hops(self, transport: Any) -> None:
         """Keep what is sent next from travelling further than configured."""
@@ -75,10 +77,14 @@ class HttpProtocol(asyncio.Protocol):
         self._endpoint = endpoint
         self._parser = httptools.HttpRequestParser(self)
         self._transport: Any = None
-        self._caller: Caller
+        self._caller: Caller | None = None
+        self._inode = 0
+        self._early = b""
+        """What came before it was known from whom."""
         self._out: list[bytes] = []
         self._refusal: Response | None = None
         self._closing = False
+        self._slow = False
         self._lingers = False
         """Whether the connection ends while the client may be sending: closing at once would cost it the answer."""
         self._pipelined = 0
@@ -102,9 +108,17 @@ class HttpProtocol(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """A client connected."""
         self._transport = transport
-        self._caller = self._endpoint.caller(transport)
         self.deadline = time.monotonic() + REQUEST_TIME
         self._endpoint.opened(self)
+        self._endpoint.identify(self, transport)
+
+    def identified(self, caller: Caller, inode: int) -> None:
+        """It is known who connected: answer what they have asked meanwhile."""
+        self._caller, self._inode = caller, inode
+        if self._early and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self.data_received(self._early)
+            self._early = b""
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
         """The connection is gone."""
@@ -128,6 +142,10 @@ class HttpProtocol(asyncio.Protocol):
         """Bytes came: answer every request that is whole."""
         if self._closing:
             return
+        if self._caller is None:
+            self._early = data
+            self._transport.pause_reading()
+            return
         self._fed += len(data)
         self._pipelined = 0
         self._feed(data)
@@ -135,8 +153,18 @@ class HttpProtocol(asyncio.Protocol):
             self._refuse(413, "the request is too large")
         self._flush()
 
+    def _flush_late(self) -> None:
+        if not self._transport.is_closing():
+            self._slow = False
+            self._transport.resume_reading()
+            self._flush()
+
     def _flush(self) -> None:
         """Send what was answered, then whatever follows from it."""
+        if self._slow:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(SLOW_TIME, self._flush_late)
+            return
         if self._refusal is not None:
             self._send(self._refusal, 0.0, keep_alive=False)
         if self._out:
@@ -230,7 +258,8 @@ class HttpProtocol(asyncio.Protocol):
         if self._closing or self._refusal is not None:
             return
         began = time.perf_counter()
-        request = Request(self._method, self._target.decode("latin-1"), self._headers, self._caller)
+        assert self._caller is not None  # noqa: S101 - nothing is parsed before
+        request = Request(self._method, self._target.decode("latin-1"), self._headers, self._caller, self._inode)
         try:
             response = self._endpoint.answer(request)
         except Exception as error:  # noqa: BLE001 - a defect in one answer costs that answer alone
@@ -238,6 +267,8 @@ class HttpProtocol(asyncio.Protocol):
             response = Response(500, b"internal error")
         self._pipelined += 1
         more = self._pipelined < MAX_PIPELINED and not self._endpoint.draining and not self._upgrades_with_body()
+        self._slow = response.slow
+        more = more and not self._slow
         self._lingers = not more
         keep_alive = more and self._parser.should_keep_alive()
         self._send(response, time.perf_counter() - began, keep_alive=keep_alive)
@@ -260,6 +291,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def _send(self, response: Response, seconds: float, *, keep_alive: bool) -> None:
         self._endpoint.stats.record(response.protocol, response.document, response.status, seconds)
+        if response.slow:
+            self._endpoint.stats.limited[response.protocol] += 1
         self._closing = not keep_alive or response.status == NO_ANSWER
         if response.status == NO_ANSWER:
             return

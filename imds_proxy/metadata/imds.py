@@ -19,11 +19,11 @@ _TTL = re.compile(r"[0-9]{1,5}")
 
 _VERSIONS = b"1.0\n2021-03-23\n2024-04-11\nlatest"
 
-Found = tuple[int, bytes, str]
-"""Status, body and content type."""
 
-_NOT_FOUND: Found = (404, b"not found", TEXT)
-_CLOSE: Found = (NO_ANSWER, b"", TEXT)
+Found = tuple[int, bytes, str, str, str]
+"""Status, body, content type; for the audit the role, and the key id's last four characters if it is handed out."""
+
+_NOT_FOUND: Final[Found] = (404, b"not found", TEXT, "", "")
 
 
 class InstanceMetadata:
@@ -31,6 +31,7 @@ class InstanceMetadata:
 
     Args:
         grants: Which roles a caller may have.
+        keepers: The roles that are handed out.
         tokens: Session tokens.
         clock: Wall time.
         instance: The other documents, from the region and the `[instance]` table.
@@ -38,9 +39,17 @@ class InstanceMetadata:
     """
 
     def __init__(
-        self, *, grants: Grants, tokens: SessionTokens, clock: Clock, instance: InstanceDocuments, imds_v1: bool
+        self,
+        *,
+        grants: Grants,
+        keepers: Mapping[str, Keeper],
+        tokens: SessionTokens,
+        clock: Clock,
+        instance: InstanceDocuments,
+        imds_v1: bool,
     ) -> None:
         self._grants = grants
+        self._keepers = keepers
         self._tokens = tokens
         self._clock = clock
         self._instance = instance
@@ -56,12 +65,13 @@ class InstanceMetadata:
         token = request.headers.get(TOKEN_HEADER)
         if token is None:
             if not self._imds_v1:
-                return Response(401, b"a session token is required", protocol="imds_v1", document=document)
-            return Response(*self._find(request.caller, route), "", "imds_v1", document)
+                words = b"a session token is required"
+                return Response(401, words, protocol="imds_v1", document=document, role=route.name)
+            return self._find(request.caller, route, "", "imds_v1")
         left = self._tokens.seconds_left(token, request.caller.principal, self._clock.wall())
         if not left:
-            return Response(401, b"the session token is not valid", document=document)
-        return Response(*self._find(request.caller, route), _ttl_line(left), "imds_v2", document)
+            return Response(401, b"the session token is not valid", document=document, role=route.name)
+        return self._find(request.caller, route, _ttl_line(left), "imds_v2")
 
     def _token(self, request: Request) -> Response:
         """Rules 7 and 8."""
@@ -76,43 +86,49 @@ class InstanceMetadata:
         token = self._tokens.issue(int(asked), request.caller.principal, self._clock.wall())
         return Response(200, token.encode(), headers=_ttl_line(int(asked)), document=routes.TOKEN)
 
-    def _find(self, caller: Caller, route: Route) -> Found:
+    def _find(self, caller: Caller, route: Route, headers: str, protocol: str) -> Response:
+        status, body, content_type, role, key = self._look_up(caller, route)
+        return Response(status, body, content_type, headers, protocol, route.document, role, key)
+
+    def _look_up(self, caller: Caller, route: Route) -> Found:
         match route.document:
             case routes.CREDENTIALS | routes.EXTENDED:
-                return _credentials(self._grants.roles_for(caller), route)
+                return self._credentials(caller, route)
             case routes.ROLE_LIST | routes.IAM | routes.INFO:
-                return _about_first(self._grants.roles_for(caller), route.document)
+                return self._about_first(caller, route.document)
             case routes.VERSIONS:
-                return 200, _VERSIONS, TEXT
+                return 200, _VERSIONS, TEXT, "", ""
             case routes.INSTANCE if found := self._instance.find(route.name):
-                return 200, *found
+                return 200, *found, "", ""
         return _NOT_FOUND
+
+    def _credentials(self, caller: Caller, route: Route) -> Found:
+        """A role's document. One that has none is told at the list; here any answer aborts the C runtime (rule 16)."""
+        role = route.name
+        keeper = self._keepers.get(role) if role in self._grants.roles_for(caller) else None
+        if keeper is None:  # the same for a role that is another's and for one that does not exist
+            return 404, b"not found", TEXT, role, ""
+        held = keeper.serve()
+        if held is None:
+            return NO_ANSWER, b"", TEXT, role, ""
+        body = held.documents.imds if route.document == routes.CREDENTIALS else held.documents.extended
+        return 200, body, TEXT, role, held.credentials.key_hint
+
+    def _about_first(self, caller: Caller, document: str) -> Found:
+        """What is said of the role that the list shows (rules 13, 16 and 20)."""
+        role = next(iter(self._grants.roles_for(caller)), None)
+        if role is None:
+            return 404, b"no role for this caller", TEXT, "", ""
+        held = self._keepers[role].serve() if role in self._keepers else None
+        if held is None:
+            return 404, b"no credentials at this time", TEXT, role, ""
+        match document:
+            case routes.INFO:
+                return 200, held.documents.info, JSON, role, ""
+            case routes.IAM:
+                return 200, b"info\nsecurity-credentials/", TEXT, role, ""
+        return 200, role.encode(), TEXT, role, ""
 
 
 def _ttl_line(seconds: int) -> str:
     return f"X-Aws-Ec2-Metadata-Token-Ttl-Seconds: {seconds}\r\n"
-
-
-def _credentials(roles: Mapping[str, Keeper], route: Route) -> Found:
-    """A role's document. One that has none is told at the list; here any answer aborts the C runtime (rule 16)."""
-    keeper = roles.get(route.name)
-    if keeper is None:
-        return _NOT_FOUND
-    held = keeper.live()
-    if held is None:
-        return _CLOSE
-    return 200, held.documents.imds if route.document == routes.CREDENTIALS else held.documents.extended, TEXT
-
-
-def _about_first(roles: Mapping[str, Keeper], document: str) -> Found:
-    """What is said of the role that the list shows (rules 13, 16 and 20)."""
-    name, keeper = next(iter(roles.items()), ("", None))
-    held = keeper.live() if keeper is not None else None
-    if held is None:
-        return 404, b"no credentials at this time", TEXT
-    match document:
-        case routes.INFO:
-            return 200, held.documents.info, JSON
-        case routes.IAM:
-            return 200, b"info\nsecurity-credentials/", TEXT
-    return 200, name.encode(), TEXT

@@ -22,12 +22,14 @@ class Request(NamedTuple):  # made once per request: a frozen dataclass costs th
         target: The path as sent, percent-encoded and without its query.
         headers: By lower-case name.
         caller: Who asked.
+        inode: Of the client's socket, by which the audit finds its process; 0 where it is not known.
     """
 
     method: str
     target: str
     headers: Mapping[str, str]
     caller: Caller
+    inode: int = 0
 
 
 class Response(NamedTuple):
@@ -40,6 +42,10 @@ class Response(NamedTuple):
         headers: Further header lines, each ended by CRLF.
         protocol: `imds_v1`, `imds_v2` or `container`, for the metrics.
         document: What was asked for, for the metrics: from a small fixed set, never a client's words.
+        role: The role that was asked for, in a client's words, or handed out; for the audit.
+        key: The last four characters of the key id handed out, for the audit.
+        caller: Who asked, where the request's token says more than its connection; for the audit.
+        slow: Send it a second late and then close: its caller is over the rate limit.
     """
 
     status: int
@@ -48,6 +54,10 @@ class Response(NamedTuple):
     headers: str = ""
     protocol: str = "imds_v2"
     document: str = "other"
+    role: str = ""
+    key: str = ""
+    caller: Caller | None = None
+    slow: bool = False
 
 
 def head(response: Response, date: str, connection: str) -> bytes:

@@ -16,7 +16,9 @@ ROLE_LIST: Final = "role_list"
 CREDENTIALS: Final = "credentials"
 EXTENDED: Final = "credentials_extended"
 CONTAINER: Final = "container"
-"""Answered as CREDENTIALS of another protocol."""
+"""A role by its name, over the container protocol; answered as CREDENTIALS, like the next."""
+SERVICE_ACCOUNT: Final = "service_account"
+"""The role of whoever shows a service account's token."""
 INSTANCE: Final = "instance"
 UNKNOWN: Final = "unknown"
 
@@ -36,6 +38,8 @@ def route(target: str) -> Route:
     match segments(target):
         case ["roles", name]:
             return Route(CONTAINER, name)
+        case ["v1", "credentials"]:
+            return Route(SERVICE_ACCOUNT)
         case ["roles" | "v1", *_]:
             return Route(CONTAINER)
         case ["latest", "api", "token"]:

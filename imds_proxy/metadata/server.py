@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from typing import Any
 
-from imds_proxy.callers import Caller
-from imds_proxy.callers.caller import caller_at, ip_address
+from imds_proxy.callers.caller import ip_address
+from imds_proxy.callers.identify import Callers
 from imds_proxy.clock import Clock
 from imds_proxy.errors import ListenError
 from imds_proxy.metadata.http import HttpProtocol
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 1024
 _SWEEP_EVERY = 1.0
 _DRAIN_TIME = 2.0
-_NOBODY = ("0.0.0.0", 0)  # a connection that is gone before it was looked at
 
 
 class Server:
@@ -33,12 +32,14 @@ class Server:
     Args:
         stats: Counts what was answered.
         clock: Wall time, for the Date header.
+        callers: Tells who connected.
     """
 
-    def __init__(self, stats: RequestStats, clock: Clock) -> None:
+    def __init__(self, stats: RequestStats, clock: Clock, callers: Callers) -> None:
         self.answer: Callable[[Request], Response]
         """The data plane; a reload sets another one, which holds for the next request of every connection."""
         self.stats = stats
+        self.callers = callers
         self.draining = False
         self.hop_limit = 1
         self._clock = clock
@@ -80,7 +81,7 @@ class Server:
 
     async def _open(self, name: str, passed: Mapping[str, socket.socket]) -> None:
         try:
-            listener = Listener(self, open_listener(name, passed))
+            listener = Listener(self, name, open_listener(name, passed))
         except ListenError as error:
             log.error("cannot listen", extra={"error": error.message, "advice": error.advice})  # noqa: TRY400 - one line
             return
@@ -142,7 +143,7 @@ class Server:
 class Listener:
     """One listening socket and what its connections need to know of it."""
 
-    def __init__(self, server: Server, listening: socket.socket) -> None:
+    def __init__(self, server: Server, name: str, listening: socket.socket) -> None:
         host, port = listening.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.stats = server.stats
@@ -151,6 +152,7 @@ class Listener:
         self.http_date = server.http_date
         self._server = server
         self._socket = listening
+        self._place = server.callers.place(listening, name)
         self._accepting: asyncio.AbstractServer | None = None
 
     @property
@@ -162,11 +164,12 @@ class Listener:
         """The data plane's answer."""
         return self._server.answer(request)
 
-    def caller(self, transport: Any) -> Caller:
-        """Who is at the other end of a connection."""
-        peer = transport.get_extra_info("peername") or _NOBODY
-        local = transport.get_extra_info("sockname") or _NOBODY
-        return caller_at(peer[0], local[0])
+    def identify(self, connection: HttpProtocol, transport: Any) -> None:
+        """Find out who is at the other end of a connection, unless that is gone already."""
+        try:
+            self._server.callers.identify(transport.get_extra_info("socket"), self._place, connection.identified)
+        except OSError:
+            connection.abort()
 
     def limit_hops(self, transport: Any) -> None:
         """Rule 12: on a link-local address a token answer travels `hop_limit` hops, 1 unless told otherwise."""

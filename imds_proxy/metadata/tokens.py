@@ -9,7 +9,11 @@ import logging
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from imds_proxy.callers.service_accounts import ServiceAccounts
+from imds_proxy.callers.token_files import TokenFiles
 from imds_proxy.state import StateDir, StateError
 
 log = logging.getLogger(__name__)
@@ -69,6 +73,23 @@ class SessionTokens:
 
     def _mac(self, head: bytes, principal: bytes) -> bytes:
         return hmac.digest(self._key, head + principal, "sha256")[:_MAC_BYTES]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Every kind of token that proves who asks.
+
+    Args:
+        session: Of the instance metadata protocol.
+        roles: Of the container protocol: of each role that has one in the state directory.
+        files: Those in the files that grants name.
+        service_accounts: Says whose a service account's token is.
+    """
+
+    session: SessionTokens
+    roles: Mapping[str, bytes] = field(repr=False)
+    files: TokenFiles
+    service_accounts: ServiceAccounts
 
 
 def load_or_make_key(state: StateDir | None) -> bytes:

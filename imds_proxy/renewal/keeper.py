@@ -1,4 +1,4 @@
-"""One role: obtains its credentials, holds the last good ones, renews them ahead of time, for ever."""
+"""One role: obtains its credentials, holds the last good ones, renews them ahead of time, for ever or on demand."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from imds_proxy.clock import Clock
 from imds_proxy.credentials import Credentials, Documents, documents, timestamp
 from imds_proxy.errors import Invalid, SourceError, Unreachable
+from imds_proxy.renewal.demand import Demand
 from imds_proxy.renewal.schedule import wait_after_failure, wait_after_success, wait_for_another
 from imds_proxy.sources import Source, obtain
 from imds_proxy.telemetry.log import told
@@ -54,6 +55,7 @@ class Keeper:
         stats: Told of every attempt.
         max_age: Renew at least this often, in seconds.
         least: Seconds of life that have to be left when renewing, where sessions are long enough for it.
+        demand: Who asks for it, where it is kept only as long as somebody does; None: it is kept for ever.
         chance: Uniform in [0, 1); replaced in simulations.
     """
 
@@ -65,14 +67,22 @@ class Keeper:
         stats: RenewalStats,
         max_age: float | None = None,
         least: float = 0.0,
+        demand: Demand | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.role = role
         self.least = least
+        self.demand = demand
+        self.idle = demand is not None
+        """Whether it is not kept now because nobody asks; ends with the first attempt after somebody did."""
+        self.context = {"role": role}
+        """What every line of the log says of it."""
         self.failure: Failure | None = None
         self.next_attempt = clock.now()
         self.holding = asyncio.Event()
-        """Set once there have ever been credentials."""
+        """Set once there have ever been credentials, or where it would be waited for in vain: until somebody asks."""
+        if demand is not None:
+            self.holding.set()
         self.on_attempt: Callable[[Credentials | None], None] = lambda _: None
         """Called after every attempt, with what it brought."""
         self._source: Source | None = None
@@ -94,8 +104,20 @@ class Keeper:
         """How the certificate of its source is, if it has one."""
         return self._source.certificate if self._source else None
 
+    def serve(self) -> Held | None:
+        """What may be served to a request, which is noted: it wakes a keeper that is idle.
+
+        What an idle one holds is past the time of its renewal and may have little life left (PROTOCOL.md 18): it is
+        served again only if AWS gives nothing better.
+        """
+        if self.demand is not None:
+            self.demand.note()
+            if self.idle:
+                return None
+        return self.live()
+
     def live(self) -> Held | None:
-        """What may be served now: the last good credentials, if they are still alive."""
+        """The last good credentials, if they are still alive: for everything that is not a request."""
         held = self._held
         if held is None or self._clock.now() >= held.until:
             return None
@@ -111,19 +133,29 @@ class Keeper:
             due: Renew at once, because the settings that shaped them have changed.
         """
         self._hold(credentials)
+        self.idle = False
         if due:
             self.next_attempt = self._clock.now()
 
     async def run(self, source: Source) -> None:
-        """Renew from `source` for ever; ends only by being cancelled."""
+        """Renew from `source`, for ever or whenever somebody asks; ends only by being cancelled."""
+        while True:
+            await self.run_while_asked(source)
+            await self._rest()
+
+    async def run_while_asked(self, source: Source) -> None:
+        """Renew from `source` until a renewal is due that nobody wants; never returns where it is kept for ever."""
         self._source = source
         if source.passes_on:  # it may have another session since the saved one
             self.next_attempt = self._clock.now()
         while True:
             due = self.next_attempt
             changed = await self._due_or_changed(source, due)
-            if changed or self.next_attempt == due:  # nobody renewed meanwhile
-                await self.renew()
+            if not changed and self.next_attempt != due:  # somebody renewed meanwhile
+                continue
+            if self.demand is not None and self.demand.has_ended:
+                return
+            await self.renew()
 
     async def renew(self) -> None:
         """Obtain new credentials now. However many ask, the source is asked once, and nothing is raised."""
@@ -138,6 +170,15 @@ class Keeper:
             self._renewal.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._renewal
+
+    async def _rest(self) -> None:
+        """Keep nothing until somebody asks. That nobody could have it is no failure any more."""
+        assert self.demand is not None  # noqa: S101 - else it is kept for ever
+        if not self.idle:
+            log.info("nobody asks for it: not renewed", extra=self.context)
+        self.idle, self.failure, self._failures = True, None, 0
+        await self.demand.wait()
+        self.next_attempt = self._clock.now()
 
     async def _due_or_changed(self, source: Source, due: float) -> bool:
         """Wait until a renewal is due, or the source says that there is something new; whether it was the latter."""
@@ -155,7 +196,7 @@ class Keeper:
         try:
             await source.changed()
         except Exception as error:  # noqa: BLE001 - then the schedule alone decides, until the source is made anew
-            log.error("changes are not seen", extra={"role": self.role, "error": told(error)})  # noqa: TRY400
+            log.error("changes are not seen", extra=self.context | {"error": told(error)})  # noqa: TRY400
             await asyncio.get_running_loop().create_future()
 
     def _attempt_ended(self, _: asyncio.Task[None]) -> None:
@@ -174,6 +215,7 @@ class Keeper:
         except Exception as error:  # noqa: BLE001 - whatever a library raises, renewal goes on (PEERS.md)
             outcome = Invalid.outcome
             self._failed(self._unexpected(error))
+        self.idle = False
         self._stats.record(self.role, outcome, time.perf_counter() - began)
         self.on_attempt(credentials)
 
@@ -198,17 +240,17 @@ class Keeper:
 
     def _succeeded(self, credentials: Credentials) -> None:
         if self._failures:
-            log.info("renewal works again", extra={"role": self.role, "failures": self._failures})
+            log.info("renewal works again", extra=self.context | {"failures": self._failures})
         held = self.last
         if held is not None and _same(held, credentials):
             self._hold(replace(credentials, obtained=held.obtained), again=True)
-            log.debug("the same session again", extra={"role": self.role, "next": timestamp(self.next_attempt)})
+            log.debug("the same session again", extra=self.context | {"next": timestamp(self.next_attempt)})
             return
         self._hold(credentials)
         log.info(
             "credentials renewed",
-            extra={
-                "role": self.role,
+            extra=self.context
+            | {
                 "key": f"…{credentials.key_hint}",
                 "session": credentials.session_arn or "not said by its source",
                 "expires": timestamp(credentials.expiration),
@@ -244,8 +286,8 @@ class Keeper:
         log.log(
             logging.WARNING if live else logging.ERROR,
             "renewal failed",
-            extra={
-                "role": self.role,
+            extra=self.context
+            | {
                 "outcome": error.outcome,
                 "error": error.message,
                 "advice": error.advice,

@@ -1,7 +1,7 @@
 """The Prometheus metrics. Names and labels are a contract (ARCHITECTURE.md)."""
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -16,8 +16,8 @@ from imds_proxy.telemetry.stats import CertificateStats, Distribution, RenewalSt
 _OUTCOMES = ("success", "denied", "throttled", "unreachable", "invalid")
 _PREFIX = "imds_proxy_"
 
-Held = Callable[[], Mapping[str, Credentials | None]]
-"""The configured roles, each with the last credentials it obtained."""
+Held = Callable[[], Mapping[str, Sequence[Credentials | None]]]
+"""The roles that somebody may have, each with the last credentials of every session that is kept now."""
 Certificates = Callable[[], Mapping[str, CertificateStats]]
 """Those of the roles that have one."""
 
@@ -54,12 +54,20 @@ class _RequestCollector(Collector):
         for (protocol, document, status), count in sorted(self._stats.answers.items()):
             requests.add_metric((protocol, document, str(status) if status else "closed"), count)
         yield requests
+        limited = CounterMetricFamily(
+            f"{_PREFIX}requests_limited", "Requests of callers over the rate limit", labels=("protocol",)
+        )
+        for protocol in ("imds_v1", "imds_v2", "container"):
+            limited.add_metric((protocol,), self._stats.limited[protocol])
+        yield limited
         durations = HistogramMetricFamily(
             f"{_PREFIX}request_duration_seconds", "Time to make an answer, socket excluded"
         )
         _add(durations, (), self._stats.durations)
         yield durations
         yield GaugeMetricFamily(f"{_PREFIX}connections", "Open data-plane connections", self._stats.connections)
+        name, text = f"{_PREFIX}audit_write_failures", "Times that the audit's file could not be written"
+        yield CounterMetricFamily(name, text, self._stats.audit_write_failures)
         build = GaugeMetricFamily(f"{_PREFIX}build_info", "Version of this daemon", labels=("version", "python"))
         build.add_metric((__version__, platform.python_version()), 1)
         yield build
@@ -68,8 +76,9 @@ class _RequestCollector(Collector):
 class _RoleCollector(Collector):
     """Credentials and their renewal.
 
-    Every role shows every series from the start, at zero: a counter that appears with its first failure, or an
-    expiration that is missing, cannot raise an alert.
+    Every role that somebody may have shows every series from the start, at zero: a counter that appears with its first
+    failure, or an expiration that is missing, cannot raise an alert. Only where nothing is kept because nobody asks for
+    it, there is nothing that could expire. Of several sessions the one counts that ends first.
     """
 
     def __init__(self, stats: RenewalStats, held: Held, clock: Clock) -> None:
@@ -90,9 +99,10 @@ class _RoleCollector(Collector):
         durations = HistogramMetricFamily(
             f"{_PREFIX}renewal_duration_seconds", "Time to obtain credentials or to fail", labels=("role",)
         )
-        for role, credentials in self._held().items():
-            expiration.add_metric((role,), credentials.expiration if credentials else 0)
-            renewed.add_metric((role,), credentials.obtained if credentials else 0)
+        for role, held in self._held().items():
+            if held:
+                expiration.add_metric((role,), min(session.expiration if session else 0 for session in held))
+                renewed.add_metric((role,), min(session.obtained if session else 0 for session in held))
             for outcome in _OUTCOMES:
                 renewals.add_metric((role, outcome), self._stats.outcomes[role, outcome])
             _add(durations, (role,), self._stats.durations[role])

@@ -31,8 +31,12 @@ class RequestStats:
 
     def __init__(self) -> None:
         self.answers: Counter[tuple[str, str, int]] = Counter()
+        self.limited: Counter[str] = Counter()
+        """Answers to callers over the rate limit, by protocol."""
         self.durations = Distribution(REQUEST_BUCKETS)
         self.connections = 0
+        self.audit_write_failures = 0
+        """Times that the audit's file could not be written."""
 
     def record(self, protocol: str, document: str, status: int, seconds: float) -> None:
         """Count one answer. Status 0 is a connection closed without one (PROTOCOL.md 16)."""

@@ -9,22 +9,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imds_proxy.callers import Caller
-from imds_proxy.callers.caller import LOCAL
 from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
 from imds_proxy.metadata import http
-from imds_proxy.metadata.dataplane import data_plane
 from imds_proxy.metadata.http import HttpProtocol
 from imds_proxy.metadata.tokens import SessionTokens
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
-from support.plane import CONTAINER_TOKEN, credentials, role_table
+from support.plane import CONTAINER_TOKEN, KEY, credentials, role_table
+from support.plane import build as build_plane
 from support.wire import request
 
 NOW = 1_800_000_000.0
-TOKENS = SessionTokens(b"k" * 32)
-TOKEN = TOKENS.issue(21600, LOCAL, NOW)
-FORGED = SessionTokens(b"x" * 32).issue(21600, LOCAL, NOW)
+CALLER = Caller("127.0.0.1", "127.0.0.1:1338", b"uid 0", uid=0)
+TOKEN = SessionTokens(KEY).issue(21600, CALLER.principal, NOW)
+FORGED = SessionTokens(b"x" * 32).issue(21600, CALLER.principal, NOW)
 ROLE = "/latest/meta-data/iam/security-credentials/deploy"
 STATUSES = {200, 400, 401, 403, 404, 405, 413, 414, 431}
 HELD = credentials("deploy", now=NOW)
@@ -75,8 +74,8 @@ class Endpoint:
     def closed(self, connection):
         pass
 
-    def caller(self, _transport):
-        return Caller("127.0.0.1", LOCAL)
+    def identify(self, connection, _transport):
+        connection.identified(CALLER, 0)
 
     def limit_hops(self, _transport):
         pass
@@ -90,18 +89,11 @@ def answer():
     """What a data plane with one role answers."""
 
     async def build():
-        config = parse({"region": "eu-west-1", "roles": role_table()}, "test")
+        unlimited = {"rate_limit": 0}
+        config = parse({"region": "eu-west-1", "roles": role_table(), "metadata": unlimited}, "test")
         keeper = Keeper("deploy", clock=Clock(lambda: NOW), stats=RenewalStats())
         keeper.adopt(HELD, due=False)
-        return data_plane(
-            config,
-            {"deploy": keeper},
-            clock=Clock(lambda: NOW),
-            tokens=TOKENS,
-            container_tokens={"deploy": (CONTAINER_TOKEN + "deploy").encode()},
-            region="eu-west-1",
-            hosts=["127.0.0.1"],
-        ).answer
+        return (await build_plane(config, {"deploy": keeper}, clock=Clock(lambda: NOW))).answer
 
     return asyncio.run(build())
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import uvloop
 
-from support.namespace import ANOTHER_HOST, LINK_LOCAL, network_namespace
+from support.namespace import LINK_LOCAL, network_namespace
 
 _ON_BOTH_LOOPS = {"test_http.py"}
 
@@ -21,7 +21,7 @@ def pytest_asyncio_loop_factories(config, item):
 @pytest.fixture
 def namespace():
     """This test alone has the link-local addresses; skipped without the right to make a network namespace."""
-    with network_namespace(*LINK_LOCAL, ANOTHER_HOST):
+    with network_namespace(*LINK_LOCAL):
         yield
 
 

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
 import pytest
@@ -40,6 +41,62 @@ def network_namespace(*addresses: str):
             assert libc.setns(home, _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
     finally:
         os.close(home)
+
+
+@contextmanager
+def container(address: str, gateway: str, table: int | None = None):
+    """A network namespace joined to the present one by a pair of interfaces, as a container's is; see `inside`.
+
+    Args:
+        address: `ADDRESS/LENGTH` in there.
+        gateway: `ADDRESS/LENGTH` out here, where listeners for it are.
+        table: A routing table of its own, for what `gateway` sends: so that several may have the same `address`.
+
+    Yields: the id of a process that is in it for as long as this is entered.
+    """
+    with network_namespace():
+        holder = subprocess.Popen(["sleep", "infinity"])
+    name = f"veth{holder.pid}"
+    try:
+        _ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(holder.pid))
+        _interface(name, gateway)
+        if table is not None:
+            _ip("rule", "add", "from", gateway.partition("/")[0], "lookup", str(table))
+            _ip("route", "add", address.partition("/")[0], "dev", name, "table", str(table))
+        with inside(holder.pid):
+            _interface("eth0", address)
+            _ip("route", "replace", gateway.partition("/")[0], "dev", "eth0")
+        yield holder.pid
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@contextmanager
+def inside(pid: int):
+    """Move this thread, and what it starts, into the network namespace of a process."""
+    namespaces = Path("/proc/thread-self/ns/net"), Path(f"/proc/{pid}/ns/net")
+    with namespaces[0].open("rb") as home, namespaces[1].open("rb") as there:
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.setns(there.fileno(), _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+        try:
+            yield
+        finally:
+            assert libc.setns(home.fileno(), _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+
+
+def sysctl(name: str, value: object) -> None:
+    """Set what the kernel keeps per network namespace, in the present one; `name` as in `net/ipv4/...`."""
+    path = Path("/proc/sys") / name
+    try:
+        path.write_text(str(value))
+    except OSError as error:
+        pytest.skip(f"{path} cannot be set: {error.strerror}")
+
+
+def _interface(name: str, address: str) -> None:
+    _ip("address", "add", address, "dev", name, *(["nodad"] if ":" in address else []))
+    _ip("link", "set", name, "up")
 
 
 def _add(address: str) -> None:

@@ -5,12 +5,17 @@ import time
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from imds_proxy.callers.accounts import Accounts
+from imds_proxy.callers.identify import Callers
+from imds_proxy.callers.service_accounts import ServiceAccounts
+from imds_proxy.callers.socket_owner import SocketOwners
+from imds_proxy.callers.token_files import TokenFiles
 from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.metadata.dataplane import data_plane
 from imds_proxy.metadata.server import Server
-from imds_proxy.metadata.tokens import SessionTokens
+from imds_proxy.metadata.tokens import SessionTokens, Tokens
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
 
@@ -52,15 +57,16 @@ class Plane:
         server: Server,
         *,
         address: str | None = None,
-        source: str | None = None,
+        audit: "Recorded | None" = None,
     ):
+        self.audit = audit
         self.clock, self.keepers, self.server = clock, keepers, server
         self.stats = server.stats
-        self._address, self._source = address, source
+        self._address = address
 
-    def through(self, address: str, *, source: str | None = None) -> "Plane":
-        """The same plane, asked at `address` (`HOST:PORT`) by a client whose own address is `source`."""
-        return Plane(self.clock, self.keepers, self.server, address=address, source=source)
+    def through(self, address: str) -> "Plane":
+        """The same plane, asked at `address` (`HOST:PORT`)."""
+        return Plane(self.clock, self.keepers, self.server, address=address, audit=self.audit)
 
     @property
     def address(self) -> str:
@@ -76,8 +82,7 @@ class Plane:
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A new connection."""
-        options = {"local_addr": (self._source, 0)} if self._source else {}
-        return await asyncio.open_connection(self.host, self.port, **options)
+        return await asyncio.open_connection(self.host, self.port)
 
     async def raw(self, data: bytes, *, eof: bool = True) -> bytes:
         """Send bytes, and read until the server closes."""
@@ -129,29 +134,59 @@ def parse_answers(data: bytes, methods: list[str]) -> list[Answer]:
     return answers
 
 
+class Recorded:
+    """What the audit is told, as a list."""
+
+    def __init__(self):
+        self.lines = []
+
+    def record(self, who, **said):
+        self.lines.append((who, said))
+
+
+async def build(config, served, *, clock, region="eu-west-1", audit=None):
+    """The data plane of `config`."""
+    of_roles = {name: (CONTAINER_TOKEN + name).encode() for name in served}
+    tokens = Tokens(SessionTokens(KEY), of_roles, TokenFiles(), ServiceAccounts())
+    await tokens.service_accounts.follow(config)
+    return data_plane(
+        config,
+        served,
+        {},
+        clock=clock,
+        tokens=tokens,
+        region=region,
+        hosts=[address.rpartition(":")[0].strip("[]") for address in config.metadata.listen],
+        audit=audit or Recorded(),
+    )
+
+
 @asynccontextmanager
-async def plane(*, held=("deploy",), roles=None, region="eu-west-1", clock=None, listen="127.0.0.1:0", **tables):
+async def plane(
+    *,
+    held=("deploy",),
+    roles=None,
+    region="eu-west-1",
+    clock=None,
+    listen="127.0.0.1:0",
+    **tables,
+):
     """A data plane with the given config tables; roles named in `held` have credentials for an hour."""
-    clock = clock or Clock()
-    metadata = {"listen": [listen], **tables.pop("metadata", {})}
+    clock, stats, audit = clock or Clock(), RequestStats(), Recorded()
+    listeners = [listen] if isinstance(listen, str) else listen
+    metadata = {"listen": listeners, **tables.pop("metadata", {})}
     config = parse({"region": region, "roles": roles or role_table(), "metadata": metadata, **tables}, "test")
     keepers = {name: Keeper(name, clock=clock, stats=RenewalStats()) for name in config.roles}
     for name in held:
         keepers[name].adopt(credentials(name, now=clock.wall()), due=False)
     served = {name: keeper for name, keeper in keepers.items() if config.roles[name].serve}
-    built = data_plane(
-        config,
-        served,
-        clock=clock,
-        tokens=SessionTokens(KEY),
-        container_tokens={name: (CONTAINER_TOKEN + name).encode() for name in served},
-        region=config.region,
-        hosts=[address.rpartition(":")[0].strip("[]") for address in config.metadata.listen],
-    )
-    server = Server(RequestStats(), clock)
+    built = await build(config, served, clock=clock, region=config.region, audit=audit)
+    callers = Callers(SocketOwners(), Accounts())
+    server = Server(stats, clock, callers)
     server.answer = built.answer
     await server.listen(config.metadata.listen, config.metadata.hop_limit, {})
     try:
-        yield Plane(clock, keepers, server)
+        yield Plane(clock, keepers, server, audit=audit)
     finally:
         await server.close()
+        callers.close()

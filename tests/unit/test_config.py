@@ -145,7 +145,8 @@ def test_the_only_role_is_the_default_unless_it_says_no():
 def test_of_several_roles_one_has_to_be_marked():
     """Which role a host's SDKs get is never an accident of the order of a file."""
     two = role_table("a") | role_table("b")
-    assert mistakes({"roles": two}) == ["roles: 2 roles are served: mark one of them default = true"]
+    advice = "mark one of them default = true, or say in [[grants]] who may have which"
+    assert mistakes({"roles": two}) == [f"roles: 2 roles are served: {advice}"]
     assert parse({"roles": role_table("a") | role_table("b", default=True)}, "t").default_role == "b"
     assert parse({"roles": role_table("a", serve=False) | role_table("b")}, "t").default_role == "b"
     assert parse({"roles": role_table("a", default=False) | role_table("b", default=False)}, "t").default_role is None

@@ -8,7 +8,8 @@ import pytest
 
 from imds_proxy.cli.main import parser
 from imds_proxy.clock import Clock
-from imds_proxy.config import Config
+from imds_proxy.config import BaseKeyConfig, Config, InstanceConfig
+from imds_proxy.config_callers import GrantConfig, ServiceAccountsConfig
 from imds_proxy.config_file import parse
 from imds_proxy.config_files import OutputFileConfig
 from imds_proxy.config_roles import ROLE_TABLES
@@ -31,6 +32,10 @@ def test_the_config_examples_name_every_key_and_every_source():
     models = [
         Config,
         OutputFileConfig,
+        InstanceConfig,
+        BaseKeyConfig,
+        GrantConfig,
+        ServiceAccountsConfig,
         *ROLE_TABLES.values(),
         *(field.annotation for field in Config.model_fields.values()),
     ]

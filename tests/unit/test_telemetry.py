@@ -68,7 +68,7 @@ def exposed():
     """Metrics with something in them, as samples by name and labels."""
     requests, renewals, clock = RequestStats(), RenewalStats(), Clock()
     held = credentials(now=1_800_000_000)
-    metrics = Metrics(requests, renewals, lambda: {"deploy": held, "other": None}, dict, clock)
+    metrics = Metrics(requests, renewals, lambda: {"deploy": [held], "other": [None]}, dict, clock)
     requests.record("imds_v2", "credentials", 200, 0.00002)
     requests.record("imds_v2", "credentials", 0, 0.3)
     renewals.record("deploy", "success", 0.2)

@@ -1,0 +1,108 @@
+"""From a connection to its caller: the owner of the client's socket, or an address and nothing else."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from imds_proxy.callers.accounts import Account, Accounts
+from imds_proxy.callers.caller import Caller, ip_address
+from imds_proxy.callers.socket_owner import Address, Connection, Owner, SocketOwners, is_own_address
+from imds_proxy.config_values import SYSTEMD_PREFIX
+
+Told = Callable[[Caller, int], None]
+"""Takes the caller, and the inode of its socket or 0."""
+
+_CALLERS_KEPT: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a caller connected to.
+
+    Args:
+        listener: Its entry of `metadata.listen`.
+        here: Whether it is in the network namespace of this process. A socket that was passed may be in another one,
+            where the same addresses and ports mean other processes.
+    """
+
+    listener: str
+    here: bool
+
+
+class Callers:
+    """Tells who connected.
+
+    Args:
+        owners: Asks the kernel.
+        accounts: Asks for users and groups.
+    """
+
+    def __init__(self, owners: SocketOwners, accounts: Accounts) -> None:
+        self._owners = owners
+        self._accounts = accounts
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._of_user = lru_cache(_CALLERS_KEPT)(of_user)
+
+    def works(self) -> bool:
+        """Whether the kernel tells users apart here; where it does not, every caller is an address and nothing else."""
+        return self._owners.works()
+
+    def place(self, listening: socket.socket, listener: str) -> Place:
+        """Where a listening socket is."""
+        is_ours = not listener.startswith(SYSTEMD_PREFIX)
+        return Place(listener, is_ours or self._owners.shares_namespace(listening))
+
+    def identify(self, connection: Connection, place: Place, told: Told) -> None:
+        """Tell who connected: at once, or when the names of a user new to us are known.
+
+        Raises:
+            OSError: The connection is gone, or its address cannot be judged.
+        """
+        peer, local = connection.getpeername(), connection.getsockname()[0]
+        owner = self._owners.owner_of(connection) if place.here else None
+        is_ipv6 = "." not in local  # an IPv4 client of an IPv6 listener is at ::ffff:127.0.0.1
+        if owner is None:
+            told(by_address(peer, local, place), 0)
+        elif (account := self._accounts.known(owner.uid)) is not None:
+            told(self._of_user(account, place.listener, is_ipv6), owner.inode)
+        else:
+            task = asyncio.create_task(self._identify_later(owner, place.listener, is_ipv6, told))
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+
+    async def _identify_later(self, owner: Owner, listener: str, is_ipv6: bool, told: Told) -> None:  # noqa: FBT001 - as below
+        account = await self._accounts.of(owner.uid)
+        told(self._of_user(account, listener, is_ipv6), owner.inode)
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        for task in self._waiting:
+            task.cancel()
+        self._accounts.close()
+        self._owners.close()
+
+
+def of_user(account: Account, listener: str, is_ipv6: bool) -> Caller:  # noqa: FBT001 - by position, for the cache
+    """The caller for a process of this host."""
+    return Caller(
+        address="::1" if is_ipv6 else "127.0.0.1",
+        listener=listener,
+        principal=f"uid {account.uid}".encode(),
+        uid=account.uid,
+        user=account.user,
+        gids=account.gids,
+        groups=account.groups,
+    )
+
+
+def by_address(peer: Address, local: str, place: Place) -> Caller:
+    """The caller for a connection whose socket is not found: another host's, a container's, or closed already."""
+    address = ip_address(peer[0])
+    if place.here and (address.is_loopback or address == ip_address(local) or is_own_address(*peer[::3])):
+        text = "127.0.0.1" if address.version == 4 else "::1"  # noqa: PLR2004 - of IP
+    else:
+        text = str(address)
+    return Caller(text, place.listener, f"{text} at {place.listener}".encode())

@@ -1,0 +1,241 @@
+"""Whose process is at the other end of a connection: asked of the kernel by NETLINK_SOCK_DIAG (sock_diag(7)).
+
+One request about exactly one connection, answered within the system call, without any privilege. (/proc/net/tcp tells
+the same, but has to be read as a whole, and any user can make it long.)
+"""
+
+import errno
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+Address = tuple[Any, ...]
+"""As the socket module has it: `(host, port)`, or `(host, port, flow, scope)` for IPv6."""
+
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST = 4, 20, 1
+_KERNEL = (0, 0)
+_SEQUENCE_MASK = 0xFFFF_FFFF
+
+# struct nlmsghdr, then struct inet_diag_req_v2 of <linux/inet_diag.h>; ports and addresses are in network order.
+_REQUEST = struct.Struct("=IHHII BBxxI 2s2s16s16sI8s")
+_ALL_STATES = 0xFFFF_FFFF
+_NO_COOKIE = b"\xff" * 8  # INET_DIAG_NOCOOKIE
+
+# struct nlmsghdr, then struct inet_diag_msg; the attributes behind it are not read.
+_HEADER = struct.Struct("=4xHxxI4x")
+_FOUND = struct.Struct("=BBxx 2s2s16s16s12x 12xII")
+_REPLY_SPACE = 1024
+
+_ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2, _CLOSE_WAIT = 1, 4, 5, 8
+_OPEN = frozenset({_ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2, _CLOSE_WAIT})
+"""States of a socket that is one end of a connection; its client may have sent all it had, and still read."""
+
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+_SO_NETNS_COOKIE, _COOKIE_SIZE = 71, 8
+_EVERY_USER = ["0", "0", "4294967295"]
+_OVERFLOW_UID = 65534
+_ELSEWHERE = frozenset({errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH})
+_DISCARD = 9
+_SCOPED = 3
+_PATIENCE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The user who made a socket, and the socket's inode, by which /proc/PID/fd shows who has it open."""
+
+    uid: int
+    inode: int
+
+
+class Connection(Protocol):
+    """What a socket and the sockets that asyncio's and uvloop's transports show have in common."""
+
+    def getpeername(self) -> Any:
+        """The client's address."""
+
+    def getsockname(self) -> Any:
+        """The address that the client connected to."""
+
+
+class SocketOwners:
+    """Asks who owns a client's socket, in the network namespace in which this was made; never waits.
+
+    A client is not found when it is on another machine or in another network namespace, when it has closed its socket,
+    and when it has bound it to a device.
+    """
+
+    def __init__(self) -> None:
+        self._netlink = _open_netlink()
+        self._sequence = 0
+        self._unmapped_uid = _unmapped_uid()
+
+    def close(self) -> None:
+        """Find nobody from here on."""
+        if self._netlink is not None:
+            self._netlink.close()
+            self._netlink = None
+
+    def works(self) -> bool:
+        """Whether the kernel knows who has a connection that this process makes to itself.
+
+        It does not tell without tcp_diag, behind a seccomp filter (RestrictAddressFamilies without AF_NETLINK), and
+        where something else plays the kernel (gVisor).
+        """
+        return any(self._finds_itself(*at) for at in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")))
+
+    def shares_namespace(self, listening: socket.socket) -> bool:
+        """Whether a socket passed to this process is of the network namespace in which owners are looked up.
+
+        In another one the same two addresses may be another user's connection. Linux before 5.14 does not tell, which
+        is False too. What this process has bound itself needs no such question.
+        """
+        if self._netlink is None:
+            return False
+        try:
+            return _namespace(listening) == _namespace(self._netlink)
+        except OSError:
+            return False
+
+    def owner_of(self, connection: Connection) -> Owner | None:
+        """Who is at the other end of an accepted connection; None when that cannot be told.
+
+        A client that resets its connection frees its address for the next client, while its request is still to be
+        read. Hence the look afterwards: only while the connection is there is its address nobody else's.
+        """
+        try:
+            owner = self.owner(connection.getpeername(), connection.getsockname())
+            connection.getpeername()
+        except OSError:
+            return None
+        return owner
+
+    def owner(self, peer: Address, local: Address) -> Owner | None:
+        """Who owns the socket at `peer` that is connected to `local`, both as the server has them.
+
+        The answer holds if the server's connection is still there after it, see `owner_of`.
+        """
+        ends = (_port(peer), _port(local), _packed(peer), _packed(local))
+        try:
+            found = self._ask(ends, _scope(peer) or _scope(local))
+        except (OSError, struct.error):
+            return None
+        if found is None:
+            return None
+        family, state, sport, dport, source, destination, uid, inode = found
+        if (sport, dport, _as_ipv6(family, source), _as_ipv6(family, destination)) != ends:
+            return None  # with no such connection the kernel tells of a listener on the client's port
+        if state not in _OPEN or not inode or uid == self._unmapped_uid:
+            return None  # closed: no inode, and it reads as root's
+        return Owner(uid, inode)
+
+    def _ask(self, ends: tuple[bytes, bytes, bytes, bytes], scope: int) -> tuple[Any, ...] | None:
+        """The fields of `_FOUND`, None when there is no such socket; raises OSError or struct.error."""
+        if self._netlink is None:
+            return None
+        self._sequence = (self._sequence + 1) & _SEQUENCE_MASK
+        family, source, destination = socket.AF_INET6, ends[2], ends[3]
+        if source.startswith(_MAPPED) and destination.startswith(_MAPPED):
+            family, source, destination = socket.AF_INET, source[len(_MAPPED) :], destination[len(_MAPPED) :]
+        header = (_REQUEST.size, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, self._sequence, 0)
+        query = (family, socket.IPPROTO_TCP, _ALL_STATES)
+        self._netlink.send(_REQUEST.pack(*header, *query, *ends[:2], source, destination, scope, _NO_COOKIE))
+        while True:  # until the answer, or BlockingIOError; what an earlier request left is passed over
+            reply = self._netlink.recv(_REPLY_SPACE)
+            kind, sequence = _HEADER.unpack_from(reply)
+            if sequence == self._sequence:
+                return _FOUND.unpack_from(reply, _HEADER.size) if kind == _SOCK_DIAG_BY_FAMILY else None
+
+    def _finds_itself(self, family: socket.AddressFamily, host: str) -> bool:
+        try:
+            with socket.socket(family) as listening, socket.socket(family) as client:
+                listening.bind((host, 0))
+                listening.listen(1)
+                client.settimeout(_PATIENCE)
+                client.connect(listening.getsockname())
+                itself = Owner(os.geteuid(), os.fstat(client.fileno()).st_ino)
+                return self.owner(client.getsockname(), client.getpeername()) == itself
+        except OSError:
+            return False
+
+
+def is_own_address(host: str, scope: int = 0) -> bool:
+    """Whether an address is one of this host's, in this thread's network namespace.
+
+    A local process that has bound its socket to a device is not found, and must not pass for a container by connecting
+    from the address of the host's end of a bridge.
+
+    Args:
+        host: An IP address.
+        scope: The interface of a link-local IPv6 address.
+
+    Raises:
+        OSError: That cannot be told.
+    """
+    packed = _packed((host,))
+    mapped = packed.startswith(_MAPPED)
+    try:
+        with socket.socket(socket.AF_INET if mapped else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            if not mapped:  # the kernel prefers the destination as the source, if it can be
+                probe.connect((host, _DISCARD, 0, scope))
+                return _packed(probe.getsockname()) == packed
+            # To bind is not enough: with ip_nonlocal_bind, which failover setups turn on, it always succeeds.
+            text = socket.inet_ntoa(packed[len(_MAPPED) :])
+            probe.bind((text, 0))
+            probe.connect((text, _DISCARD))
+    except OSError as error:
+        if error.errno not in _ELSEWHERE:
+            raise
+        return False
+    return True
+
+
+def _open_netlink() -> socket.socket | None:
+    try:
+        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    except OSError:
+        return None
+    netlink.setblocking(False)  # noqa: FBT003 - the socket API's own
+    try:
+        netlink.connect(_KERNEL)  # from here on nobody else's messages come in
+    except OSError:
+        netlink.close()
+        return None
+    return netlink
+
+
+def _unmapped_uid() -> int | None:
+    """The uid that stands for each user whom this process's user namespace lacks; None where it lacks none."""
+    try:
+        if Path("/proc/self/uid_map").read_text().split() == _EVERY_USER:
+            return None
+        return int(Path("/proc/sys/kernel/overflowuid").read_text())
+    except OSError:
+        return _OVERFLOW_UID
+
+
+def _namespace(of: socket.socket) -> bytes:
+    return of.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, _COOKIE_SIZE)
+
+
+def _port(address: Address) -> bytes:
+    return int(address[1]).to_bytes(2)
+
+
+def _packed(address: Address) -> bytes:
+    """16 bytes, IPv4 mapped into IPv6: a client's socket may be of the one family and the server's of the other."""
+    host = address[0].partition("%")[0]
+    return socket.inet_pton(socket.AF_INET6, host) if ":" in host else _MAPPED + socket.inet_aton(host)
+
+
+def _as_ipv6(family: int, address: bytes) -> bytes:
+    """The same of an address in a reply, which comes in the family of the socket that was found."""
+    return address if family == socket.AF_INET6 else _MAPPED + address[:4]
+
+
+def _scope(address: Address) -> int:
+    """The interface of a link-local address, without which it is not found; 0 for any other."""
+    return int(address[3]) if len(address) > _SCOPED else 0

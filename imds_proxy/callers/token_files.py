@@ -1,0 +1,162 @@
+"""The token files that grants name: read, made where they are missing, and read again when they change.
+
+In: paths, and what a client sent. Out: whose token it is. A file that cannot be used lets nobody in, and is told of
+once. It is mounted into a container of any user's, so any user may own it, but not all may read it.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import logging
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from imds_proxy.errors import FileError
+from imds_proxy.sources.files import FileWatch
+from imds_proxy.state import replace_file
+from imds_proxy.telemetry.log import told
+
+log = logging.getLogger(__name__)
+
+_TOKEN_BYTES: Final = 32
+_USABLE: Final = re.compile(rb"[!-~]{16,4096}")  # what a header can carry, and nobody guesses
+_LARGEST: Final = 8192  # bytes
+_OTHERS: Final = 0o007
+_PATIENCE: Final = 5.0  # seconds for all files at the start; a file server may hang
+_RETRY: Final = 10.0  # seconds until a file that could not be used is tried again, should nothing have changed
+
+
+class TokenFiles:
+    """The token files of one daemon."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, _TokenFile] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def match(self, sent: bytes) -> str | None:
+        """The file that holds what was sent, the first of the config if several do; takes the same time for each."""
+        digest, found = hashlib.sha256(sent).digest(), None
+        for path, file in self._files.items():
+            if hmac.compare_digest(digest, file.digest) and found is None:
+                found = path
+        return found
+
+    async def follow(self, paths: Iterable[str]) -> None:
+        """Keep these files and no others; returns once each new one was tried."""
+        wanted = list(dict.fromkeys(paths))
+        for path in self._files.keys() - set(wanted):
+            await self._drop(path)
+        self._files = {path: self._files.get(path) or _TokenFile(path) for path in wanted}
+        for path in self._files.keys() - self._tasks.keys():
+            self._tasks[path] = asyncio.create_task(self._files[path].run(), name=f"keep {path}")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                for file in self._files.values():
+                    await file.tried.wait()
+
+    async def close(self) -> None:
+        """Look at none of them any more."""
+        for path in list(self._tasks):
+            await self._drop(path)
+
+    async def _drop(self, path: str) -> None:
+        task = self._tasks.pop(path)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+class _TokenFile:
+    """One file. Its token is kept as a digest alone."""
+
+    def __init__(self, path: str) -> None:
+        self.digest = _no_ones()
+        self.tried = asyncio.Event()
+        self._path = path
+        self._watch = FileWatch(path)
+        self._told = ""
+
+    async def run(self) -> None:
+        """Keep it, for ever."""
+        while True:
+            self._watch.note()
+            await self._load()
+            self.tried.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY if self._told else None):
+                    await self._watch.changed()
+
+    async def _load(self) -> None:
+        try:
+            token = await asyncio.to_thread(_read_or_make, Path(self._path))
+        except FileError as error:
+            self._refuse(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other files go on
+            self._refuse(
+                FileError(f"unexpected {told(error)}", "this is a defect of imds-proxy: please report this line")
+            )
+        else:
+            self._take(token)
+
+    def _take(self, token: bytes) -> None:
+        digest = hashlib.sha256(token).digest()
+        if digest != self.digest:
+            log.info("token file read", extra={"path": self._path})
+        self.digest, self._told = digest, ""
+
+    def _refuse(self, error: FileError) -> None:
+        self.digest = _no_ones()
+        if error.message != self._told:
+            extra = {"path": self._path, "error": error.message, "advice": error.advice}
+            log.error("token file cannot be used; it lets nobody in", extra=extra)
+        self._told = error.message
+
+
+def _no_ones() -> bytes:
+    """A digest that is nobody's."""
+    return secrets.token_bytes(hashlib.sha256().digest_size)
+
+
+def _read_or_make(path: Path) -> bytes:
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        return _make(path)
+    except OSError as error:
+        advice = "let the user the daemon runs as read it, and enter its folders"
+        raise FileError(f"{path} cannot be read: {error.strerror}", advice) from None
+
+
+def _read(path: Path) -> bytes:
+    # A pipe without a writer would hold the thread up: only O_NONBLOCK opens it at once.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise FileError(f"{path} is not a regular file", "correct token_file")
+        if status.st_mode & _OTHERS:
+            advice = f"chmod o-rwx {path}, let the container's user or group own it, and have another token made: rm it"
+            raise FileError(f"{path} can be read or changed by other users", advice)
+        token = file.read(_LARGEST).strip()
+    if not _USABLE.fullmatch(token):
+        raise FileError(f"{path} holds no token of 16 or more printable characters", "remove it to have one made")
+    return token
+
+
+def _make(path: Path) -> bytes:
+    """A new token in a file of its own; without a newline, since clients send it as it is."""
+    token = secrets.token_urlsafe(_TOKEN_BYTES).encode()
+    try:
+        replace_file(path, token)
+    except OSError as error:
+        advice = (
+            f"make {path.parent} and let the daemon write there (ReadWritePaths= in its unit), or put a token there"
+        )
+        raise FileError(f"{path} cannot be made: {error.strerror}", advice) from None
+    log.info("token file made", extra={"path": str(path)})
+    return token

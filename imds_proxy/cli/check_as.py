@@ -1,0 +1,123 @@
+"""`imds-proxy check --as …`: what a caller would get, and by which grant; without asking AWS or the daemon."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from imds_proxy.config import Config
+from imds_proxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from imds_proxy.callers import Caller
+    from imds_proxy.config_callers import GrantConfig
+
+KEYS: Final = ("user", "group", "uid", "gid", "address", "listener", "service-account", "token-file")
+_OF_A_PROCESS: Final = {"user", "group", "uid", "gid"}
+
+
+def check_as(config: Config, who: str) -> int:
+    """Print what the caller `who` (`KEY=VALUE[,KEY=VALUE…]`) would get; 1 if that is nothing."""
+    from imds_proxy.callers import Grants
+
+    caller = _caller(config, _parsed(who))
+    print(_described(caller))
+    grants = Grants(config.grants, config.default_role)
+    roles = grants.roles_for(caller)
+    if not config.grants:
+        print(f"{roles[0]}: there are no grants, every caller gets it" if roles else _NO_DEFAULT)
+        return 0 if roles else 1
+    for number, (grant, misfits) in enumerate(grants.considered(caller)):
+        print(f"  grants.{number}  {_verdict(grant, misfits)}")
+    print(f"gets {', '.join(roles)}; its list shows {roles[0]}" if roles else "gets nothing")
+    return 0 if roles else 1
+
+
+_NO_DEFAULT: Final = "gets nothing: there are no grants, and no role is the default"
+
+
+def _verdict(grant: "GrantConfig", misfits: list[str]) -> str:
+    conditions = [f'{key} = "{value}"' for key, value in grant.conditions.items()]
+    if not misfits:
+        return f"gives {grant.role}: {', '.join(conditions)}"
+    # A token that is shown asks for a grant that names it, which this one does not.
+    named = [condition for condition in conditions if condition.partition(" ")[0] in misfits] or [
+        f"it names no {misfits[0]}"
+    ]
+    return f"does not give {grant.role}: {', '.join(named)}"
+
+
+def _parsed(who: str) -> dict[str, str]:
+    """The keys and values of `who`; raises ConfigError."""
+    found = {}
+    for part in who.split(","):
+        key, equals, value = part.partition("=")
+        if key not in KEYS or not equals or not value:
+            raise ConfigError(f"--as {who}: expected KEY=VALUE with a key of {', '.join(KEYS)}")
+        found[key] = value
+    if "address" in found and (process := _OF_A_PROCESS & set(found)):
+        raise ConfigError(f"--as {who}: who has a {min(process)} is on this host, and counts as at 127.0.0.1")
+    return found
+
+
+def _caller(config: Config, given: dict[str, str]) -> "Caller":
+    from imds_proxy.callers import Caller, ServiceAccount
+
+    caller = Caller("127.0.0.1", given.get("listener", config.metadata.listen[0]), b"", uid=None)
+    if "address" in given:
+        caller = replace(caller, address=_address(given["address"]))
+    if _OF_A_PROCESS & set(given):
+        caller = _process(caller, given)
+    if "service-account" in given:
+        namespace, slash, name = given["service-account"].partition("/")
+        if not slash:
+            raise ConfigError("--as service-account: expected NAMESPACE/NAME")
+        caller = replace(caller, service_account=ServiceAccount(namespace, name))
+    return replace(caller, token_file=given.get("token-file"))
+
+
+def _process(caller: "Caller", given: dict[str, str]) -> "Caller":
+    """A caller that is a process of this host, with what this host knows of its user."""
+    from imds_proxy.callers.accounts import look_up, look_up_name
+
+    if "user" in given:
+        account = look_up_name(given["user"])
+        if account is None:
+            raise ConfigError(f"--as user={given['user']}: there is no such user on this host")
+    elif "uid" in given:
+        account = look_up(_number("uid", given["uid"]))
+    else:
+        account = None
+    if account is not None:
+        caller = replace(caller, uid=account.uid, user=account.user, gids=account.gids, groups=account.groups)
+    if "group" in given:
+        caller = replace(caller, groups=caller.groups | {given["group"]})
+    if "gid" in given:
+        caller = replace(caller, gids=caller.gids | {_number("gid", given["gid"])})
+    return caller
+
+
+def _number(key: str, value: str) -> int:
+    if not value.isdecimal():
+        raise ConfigError(f"--as {key}={value}: expected a number")
+    return int(value)
+
+
+def _address(value: str) -> str:
+    from imds_proxy.callers.caller import ip_address
+
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        raise ConfigError(f"--as address={value}: expected an IP address") from None
+
+
+def _described(caller: "Caller") -> str:
+    parts = []
+    if caller.uid is not None:
+        parts.append(f"user {caller.user or 'without a name'} (uid {caller.uid})")
+    if caller.groups:
+        parts.append(f"groups {', '.join(sorted(caller.groups))}")
+    if caller.service_account is not None:
+        parts.append(f"service account {caller.service_account}")
+    if caller.token_file is not None:
+        parts.append(f"the token of {caller.token_file}")
+    return ", ".join([*parts, f"from {caller.address} to {caller.listener}"])

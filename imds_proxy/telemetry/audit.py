@@ -1,0 +1,170 @@
+"""Who was handed credentials and who was refused: a line for each, a line with a count for a burst."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent import futures
+from dataclasses import dataclass, field
+from typing import Final
+
+from imds_proxy.clock import Clock
+from imds_proxy.config_callers import AuditConfig
+from imds_proxy.telemetry.audit_line import (
+    OK,
+    ROLE_LENGTH,
+    USER_AGENT_LENGTH,
+    Burst,
+    Process,
+    Who,
+    burst_record,
+    more_record,
+    tell,
+)
+from imds_proxy.telemetry.audit_writer import AuditWriter
+from imds_proxy.telemetry.log import JsonFormatter
+from imds_proxy.telemetry.stats import RequestStats
+
+WINDOW: Final = 1.0  # seconds
+MOST_BURSTS: Final = 500  # of those handed out, and as many of those refused
+_MOST_SEARCHES: Final = 64  # each looks through the processes of a user: a few milliseconds
+_SEARCHED_WITHIN: Final = 0.5  # seconds, at stop
+
+FindProcess = Callable[[int, int], Process | None]
+"""Takes a user's number and the inode of a socket; may block."""
+Kind = tuple[object, ...]
+"""What the answers of a burst have in common."""
+
+
+@dataclass(slots=True)
+class _Window:
+    """The bursts that go on, and how many answers there was no room for.
+
+    Those handed out have one of their own: role names that a client invents must not hide what somebody was given.
+    """
+
+    handed_out: bool
+    bursts: dict[Kind, Burst] = field(default_factory=dict)
+    more: int = 0
+    more_since: float = 0.0
+
+
+class Audit:
+    """The audit of one daemon. Answers are recorded on the event loop; everything slow is done in threads.
+
+    Args:
+        clock: Wall time.
+        find_process: Finds a client's process.
+        stats: Counts lines that could not be written.
+    """
+
+    def __init__(self, clock: Clock, find_process: FindProcess, stats: RequestStats) -> None:
+        self._clock = clock
+        self._find_process = find_process
+        self._stats = stats
+        self._refused, self._handed_out = _Window(handed_out=False), _Window(handed_out=True)
+        # Of its own, and one alone: what looks for processes must not be in anything else's way.
+        self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._searches: dict[tuple[int, int], futures.Future[Process | None]] = {}
+        self._formatter = JsonFormatter()
+        self._writer: AuditWriter | None = None
+
+    def record(
+        self,
+        who: Who,
+        *,
+        role: str,
+        document: str,
+        protocol: str,
+        status: int,
+        key: str,
+        user_agent: str,
+        inode: int,
+    ) -> None:
+        """Note one answer, on a running loop. Of a burst, all but the first one cost under a microsecond.
+
+        Args:
+            who: Who asked.
+            role: The role that was asked for or handed out; a client's words.
+            document: What was asked for.
+            protocol: By which way.
+            status: Of the answer; 0: the connection was closed without one.
+            key: The last four characters of the key id handed out.
+            user_agent: A client's words.
+            inode: Of the client's socket, 0 where it is not known.
+        """
+        role = role[:ROLE_LENGTH]
+        window = self._handed_out if status == OK else self._refused
+        account = who.service_account
+        kind = (who.uid, who.address, who.listener, account, who.token_file, role, status, document, protocol, key)
+        if (burst := window.bursts.get(kind)) is not None:
+            burst.count += 1
+        elif len(window.bursts) < MOST_BURSTS:
+            words, search = user_agent[:USER_AGENT_LENGTH], self._search(who.uid, inode)
+            began = self._clock.wall()
+            window.bursts[kind] = Burst(began, who, role, document, protocol, status, key, words, search)
+            asyncio.get_running_loop().call_later(WINDOW, self._end, window, kind)
+        else:
+            self._count_more(window)
+
+    async def follow(self, config: AuditConfig) -> None:
+        """Write to where the config says: at the start, and at a reload, when a file is opened again."""
+        if config.file is None:
+            await self._close_writer()
+        elif self._writer is None:
+            self._writer = AuditWriter(config.file, self._clock, self._stats)
+        else:
+            self._writer.follow(config.file)
+
+    async def close(self) -> None:
+        """Tell what was not told yet, and stop. Nothing may be recorded any more."""
+        if searches := list(self._searches.values()):
+            await asyncio.to_thread(futures.wait, searches, _SEARCHED_WITHIN)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        for window in (self._handed_out, self._refused):
+            for kind in list(window.bursts):
+                self._end(window, kind)
+            self._tell_more(window)
+        await self._close_writer()
+
+    def _search(self, uid: int | None, inode: int) -> futures.Future[Process | None] | None:
+        """Begin to look for a client's process: one that asks once is gone soon."""
+        if uid is None or not inode:
+            return None
+        asked = uid, inode
+        if (search := self._searches.get(asked)) is None and len(self._searches) < _MOST_SEARCHES:
+            search = self._searches[asked] = self._thread.submit(self._find_process, uid, inode)
+            asyncio.get_running_loop().call_later(WINDOW, self._forget, asked)
+        return search
+
+    def _forget(self, asked: tuple[int, int]) -> None:
+        """Let go of a search; of one that still goes on later, so that there are never too many."""
+        if self._searches[asked].done():
+            del self._searches[asked]
+        else:
+            asyncio.get_running_loop().call_later(WINDOW, self._forget, asked)
+
+    def _end(self, window: _Window, kind: Kind) -> None:
+        if (burst := window.bursts.pop(kind, None)) is not None:  # else it was told at the stop
+            self._tell(burst_record(burst))
+
+    def _count_more(self, window: _Window) -> None:
+        if not window.more:
+            window.more_since = self._clock.wall()
+            asyncio.get_running_loop().call_later(WINDOW, self._tell_more, window)
+        window.more += 1
+
+    def _tell_more(self, window: _Window) -> None:
+        more, window.more = window.more, 0
+        if more:
+            self._tell(more_record(more, window.more_since, handed_out=window.handed_out))
+
+    def _tell(self, record: logging.LogRecord) -> None:
+        if self._writer is None:
+            tell(record)
+        else:
+            self._writer.put(self._formatter.format(record))
+
+    async def _close_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await writer.close()

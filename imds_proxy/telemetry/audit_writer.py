@@ -1,0 +1,154 @@
+"""Lines on their way to the audit's file: kept while it cannot be written, written when it can."""
+
+import asyncio
+import errno
+import logging
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from typing import Final
+
+from imds_proxy.clock import Clock
+from imds_proxy.errors import FileError
+from imds_proxy.telemetry.audit_file import AuditFile
+from imds_proxy.telemetry.audit_line import loss_record
+from imds_proxy.telemetry.log import JsonFormatter, told
+from imds_proxy.telemetry.stats import RequestStats
+
+log = logging.getLogger(__name__)
+
+MOST_LINES: Final = 10_000  # that wait; some 5 MB
+_AT_ONCE: Final = 1000
+_LONGEST_RETRY: Final = 5.0  # seconds
+_PATIENCE: Final = 10.0  # seconds; a disk that hangs longer is told of
+_CLOSED_WITHIN: Final = 5.0  # seconds; at the stop it is not waited for
+
+_ADVICE: Final = {
+    errno.ENOSPC: "free space on that file system",
+    errno.EDQUOT: "free space: the quota is used up",
+    errno.EFBIG: "rotate it, or raise the limit on the size of files (LimitFSIZE= of the unit)",
+    errno.EROFS: "configure a path that can be written (LogsDirectory= or ReadWritePaths= of the unit)",
+    errno.ENOENT: "create its folder (LogsDirectory= of the unit)",
+    errno.ENOTDIR: "correct the path: a part of it is no folder",
+    errno.EISDIR: "correct the path: it is a folder",
+    errno.EACCES: "let the user the daemon runs as read and write it, and write its folder",
+    errno.ELOOP: "configure the path of the file itself, not of a symbolic link",
+}
+
+
+class AuditWriter:
+    """Writes lines in a thread, for as long as there are any.
+
+    Args:
+        path: Of the file.
+        clock: Wall time.
+        stats: Counts the times that it could not be written.
+    """
+
+    def __init__(self, path: str, clock: Clock, stats: RequestStats) -> None:
+        self._file = AuditFile(path)
+        self._clock = clock
+        self._stats = stats
+        self._lines: deque[bytes] = deque()
+        self._lost = 0
+        self._failures = 0
+        self._said = ""
+        self._closing = False
+        self._news, self._hurry = asyncio.Event(), asyncio.Event()
+        self._news.set()  # opened at once, so that a mistake is told of before the first line
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit-file")
+        self._task = asyncio.create_task(self._run(), name="audit file")
+
+    def put(self, line: str) -> None:
+        """Have a line written."""
+        if len(self._lines) < MOST_LINES:
+            self._lines.append(line.encode() + b"\n")
+            self._news.set()
+        else:
+            self._lost += 1
+
+    def follow(self, path: str) -> None:
+        """Open it again, or another one, which gets the lines that wait."""
+        self._thread.submit(self._file.close)
+        self._file = AuditFile(path)
+        self._news.set()
+        self._hurry.set()
+
+    async def close(self) -> None:
+        """Write what waits, once."""
+        self._closing = True
+        self._news.set()
+        self._hurry.set()
+        await asyncio.wait({self._task}, timeout=_CLOSED_WITHIN)
+        self._task.cancel()
+        self._thread.submit(self._file.close)
+        self._thread.shutdown(wait=False)
+        if lost := len(self._lines) + self._lost:
+            log.warning("audit lines lost", extra={"path": self._file.path, "count": lost})
+
+    async def _run(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while not await self._write() and not self._closing:
+                await self._pause()
+            if self._closing:
+                return
+
+    async def _pause(self) -> None:
+        """Wait for the next try; a reload or the stop makes it now."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(float(self._failures), _LONGEST_RETRY)):
+                await self._hurry.wait()
+        self._hurry.clear()
+
+    async def _write(self) -> bool:
+        """Whether all that waited is in the file."""
+        try:
+            await self._append()
+            while self._lines or self._tell_of_loss():
+                await self._append()
+        except (FileError, OSError) as error:
+            self._failed(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the daemon goes on
+            advice = "this is a defect of imds-proxy: please report this line"
+            self._failed(FileError(f"cannot be written: unexpected {told(error)}", advice))
+        else:
+            self._succeeded()
+        return not self._failures
+
+    async def _append(self) -> None:
+        """Move some lines into the file; with none, see that it is there."""
+        lines = list(islice(self._lines, _AT_ONCE))
+        writing = asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, lines)
+        done, _ = await asyncio.wait({writing}, timeout=_PATIENCE)
+        if not done:
+            self._failed(FileError("cannot be written: the disk does not answer", "see what is wrong with it"))
+        for _ in range(await writing):
+            self._lines.popleft()
+
+    def _tell_of_loss(self) -> bool:
+        """A reader of the file sees where lines are missing."""
+        lost, self._lost = self._lost, 0
+        if lost:
+            self.put(JsonFormatter().format(loss_record(lost, self._clock.wall())))
+            log.warning("audit lines lost", extra={"path": self._file.path, "count": lost})
+        return lost > 0
+
+    def _succeeded(self) -> None:
+        if self._failures:
+            log.info("the audit file is written again", extra={"path": self._file.path, "failures": self._failures})
+        self._failures, self._said = 0, ""
+
+    def _failed(self, error: FileError | OSError) -> None:
+        self._failures += 1
+        self._stats.audit_write_failures += 1
+        if isinstance(error, FileError):
+            message, advice = f"{self._file.path} {error.message}", error.advice
+        else:
+            message = f"{self._file.path} cannot be written: {error.strerror}"
+            advice = _ADVICE.get(error.errno or 0, "see what is wrong with the file system")
+        if message != self._said:
+            log.warning("the audit file is not written; its lines wait", extra={"error": message, "advice": advice})
+        self._said = message
