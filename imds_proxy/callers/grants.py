@@ -1,7 +1,7 @@
 """Which roles a caller may have: a pure decision over `[[grants]]`."""
 
 import ipaddress
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from imds_proxy.callers.caller import Caller, ServiceAccount
@@ -35,11 +35,6 @@ class Grants:
     def _decide(self, caller: Caller) -> tuple[str, ...]:
         fitting = [grant.role for grant, network in self._grants if not any(_misfits(grant, network, caller))]
         return tuple(dict.fromkeys(fitting)) or self._default
-
-
-def granted_roles(grants: Collection[GrantConfig]) -> frozenset[str]:
-    """The roles that somebody may have."""
-    return frozenset(grant.role for grant in grants)
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

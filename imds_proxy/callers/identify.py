@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from asyncio.trsock import TransportSocket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,7 +10,7 @@ from typing import Final
 
 from imds_proxy.callers.accounts import Account, Accounts
 from imds_proxy.callers.caller import Caller, ip_address
-from imds_proxy.callers.socket_owner import Address, Connection, Owner, SocketOwners, is_own_address
+from imds_proxy.callers.socket_owner import Address, Owner, SocketOwners, is_own_address
 from imds_proxy.config_values import SYSTEMD_PREFIX
 
 Told = Callable[[Caller, int], None]
@@ -55,14 +56,22 @@ class Callers:
         is_ours = not listener.startswith(SYSTEMD_PREFIX)
         return Place(listener, is_ours or self._owners.shares_namespace(listening))
 
-    def identify(self, connection: Connection, place: Place, told: Told) -> None:
+    def identify(self, connection: TransportSocket, place: Place, told: Told) -> None:
         """Tell who connected: at once, or when the names of a user new to us are known.
 
         Raises:
             OSError: The connection is gone, or its address cannot be judged.
         """
-        peer, local = connection.getpeername(), connection.getsockname()[0]
-        owner = self._owners.owner_of(connection) if place.here else None
+        # uvloop's stand-in for the socket goes on giving its first answers when the connection is gone.
+        asked = socket.socket(connection.family, connection.type, connection.proto, connection.fileno())
+        try:
+            peer, local = asked.getpeername(), asked.getsockname()
+            owner = self._owners.owner_of(asked) if place.here else None
+        finally:
+            asked.detach()
+        self._tell(owner, peer, local[0], place, told)
+
+    def _tell(self, owner: Owner | None, peer: Address, local: str, place: Place, told: Told) -> None:
         is_ipv6 = "." not in local  # an IPv4 client of an IPv6 listener is at ::ffff:127.0.0.1
         if owner is None:
             told(by_address(peer, local, place), 0)

@@ -4,8 +4,8 @@ import grp
 import pwd
 from collections.abc import Callable, Iterator
 
-from imds_proxy.callers.grants import granted_roles
 from imds_proxy.config import Config
+from imds_proxy.renewal.need import Need, needed
 
 
 def remarks(config: Config) -> Iterator[str]:
@@ -19,18 +19,12 @@ def remarks(config: Config) -> Iterator[str]:
             yield f'grants.{number}.user: there is no user "{grant.user}" on this host'
         if grant.group is not None and not _exists(grp.getgrnam, grant.group):
             yield f'grants.{number}.group: there is no group "{grant.group}" on this host'
-    if config.grants:
-        yield from _about_roles(config)
-
-
-def _about_roles(config: Config) -> Iterator[str]:
-    used = granted_roles(config.grants) | {file.role for file in config.files}
-    used |= {role.parent for role in config.roles.values() if role.parent}
+    needs = needed(config).needs
     for name, role in config.roles.items():
-        if role.default:
+        if config.grants and role.default:
             yield f"roles.{name}.default: beside [[grants]] there is no default: a caller that none fits gets nothing"
-        if role.serve and name not in used:
-            yield f"roles.{name}: no grant gives it and no file needs it: it is not renewed"
+        if needs[name] is Need.NONE:
+            yield f"roles.{name}: nobody may have it, and no file or other role needs it: it is not renewed"
 
 
 def _exists(find: Callable[[str], object], name: str) -> bool:

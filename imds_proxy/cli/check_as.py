@@ -1,5 +1,6 @@
 """`imds-proxy check --as …`: what a caller would get, and by which grant; without asking AWS or the daemon."""
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -35,7 +36,7 @@ _NO_DEFAULT: Final = "gets nothing: there are no grants, and no role is the defa
 
 
 def _verdict(grant: "GrantConfig", misfits: list[str]) -> str:
-    conditions = [f'{key} = "{value}"' for key, value in grant.conditions.items()]
+    conditions = [f"{key} = {json.dumps(value)}" for key, value in grant.conditions.items()]
     if not misfits:
         return f"gives {grant.role}: {', '.join(conditions)}"
     # A token that is shown asks for a grant that names it, which this one does not.
@@ -61,7 +62,10 @@ def _parsed(who: str) -> dict[str, str]:
 def _caller(config: Config, given: dict[str, str]) -> "Caller":
     from imds_proxy.callers import Caller, ServiceAccount
 
-    caller = Caller("127.0.0.1", given.get("listener", config.metadata.listen[0]), b"", uid=None)
+    listener = given.get("listener", config.metadata.listen[0])
+    if listener not in config.metadata.listen:
+        raise ConfigError(f"--as listener={listener}: is none of metadata.listen: {', '.join(config.metadata.listen)}")
+    caller = Caller("127.0.0.1", listener, b"")
     if "address" in given:
         caller = replace(caller, address=_address(given["address"]))
     if _OF_A_PROCESS & set(given):

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import time
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 from imds_proxy.cli.options import Target
 from imds_proxy.errors import ConnectionClosedError, DaemonUnreachableError, ImdsProxyError
 from imds_proxy.metadata.container import TOKEN_FOLDER
-from imds_proxy.metadata.imds import TOKEN_HEADER, TTL_HEADER
+from imds_proxy.metadata.imds import NO_ROLE, TOKEN_HEADER, TTL_HEADER
 
 _TIME_LIMIT = 5.0
 _OK, _NOT_FOUND, _UNAVAILABLE = 200, 404, 503
+_PATIENCE, _STEP = 5.0, 0.1
 _ROLE_LIST = "latest/meta-data/iam/security-credentials/"
 
 
@@ -53,24 +55,38 @@ def default_role(target: Target) -> str | None:
 
 
 def credentials(target: Target, role: str | None) -> dict[str, str]:
-    """A role's document: with its container token where this user may read it, else as an SDK would ask for it."""
-    token = container_token(target, role) if role else None
-    if token is not None:
-        code, body = ask(f"{target.endpoint}roles/{role}", {"Authorization": token})
-    else:
-        role = role or default_role(target)
-        if role is None:
-            raise no_access(target, None)
-        code, body = _document(target, role)
-        if code == _NOT_FOUND:
-            raise no_access(target, role)
-    if code != _OK:
-        raise ImdsProxyError(f'role "{role}": the daemon has no credentials at this time', "imds-proxy status says why")
-    document: dict[str, str] = json.loads(body)
+    """A role's document: with its container token where this user may read it, else as an SDK would ask for it.
+
+    A role that is obtained on demand comes a moment after it is asked for: it is waited for, once and shortly.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while (document := _document(target, role)) is None and time.monotonic() < deadline:
+        time.sleep(_STEP)
+    if document is None:
+        what = f'role "{role}": ' if role else ""
+        raise ImdsProxyError(f"{what}the daemon has no credentials at this time", "imds-proxy status says why")
     return document
 
 
-def _document(target: Target, role: str) -> tuple[int, bytes]:
+def _document(target: Target, role: str | None) -> dict[str, str] | None:
+    """A role's document, None while there is none; raises ImdsProxyError where this user may not have it."""
+    if role and (token := container_token(target, role)) is not None:
+        code, body = ask(f"{target.endpoint}roles/{role}", {"Authorization": token})
+    else:
+        if role is None:
+            code, body = _metadata(target, _ROLE_LIST)
+            if (code, body) == (_NOT_FOUND, NO_ROLE):
+                raise no_access(target, None)
+            if code != _OK:
+                return None
+            role = body.decode()
+        code, body = _of_role(target, role)
+        if code == _NOT_FOUND:
+            raise no_access(target, role)
+    return json.loads(body) if code == _OK else None
+
+
+def _of_role(target: Target, role: str) -> tuple[int, bytes]:
     """A role's document over instance metadata; a role without credentials is no answer there (PROTOCOL.md 16)."""
     try:
         return _metadata(target, _ROLE_LIST + urllib.parse.quote(role, safe=""))
@@ -82,7 +98,7 @@ def no_access(target: Target, role: str | None) -> ImdsProxyError:
     """Why a role cannot be had from here."""
     advice = "imds-proxy check --as user=NAME says what is granted, imds-proxy status what is there"
     if role is None:
-        return ImdsProxyError("the daemon has no role for this user at this time", advice)
+        return ImdsProxyError("the daemon has no role for this user", advice)
     path = target.state_dir / TOKEN_FOLDER / role
     return ImdsProxyError(
         f'role "{role}" is not the one this user gets, and its token file cannot be read: {path}',

@@ -15,6 +15,7 @@ from imds_proxy.renewal.keeper import Keeper
 
 TOKEN_HEADER: Final = "x-aws-ec2-metadata-token"  # noqa: S105 - a header's name
 TTL_HEADER: Final = "x-aws-ec2-metadata-token-ttl-seconds"
+NO_ROLE: Final = b"no role for this caller"
 _TTL = re.compile(r"[0-9]{1,5}")
 
 _VERSIONS = b"1.0\n2021-03-23\n2024-04-11\nlatest"
@@ -118,7 +119,7 @@ class InstanceMetadata:
         """What is said of the role that the list shows (rules 13, 16 and 20)."""
         role = next(iter(self._grants.roles_for(caller)), None)
         if role is None:
-            return 404, b"no role for this caller", TEXT, "", ""
+            return 404, NO_ROLE, TEXT, "", ""
         held = self._keepers[role].serve() if role in self._keepers else None
         if held is None:
             return 404, b"no credentials at this time", TEXT, role, ""

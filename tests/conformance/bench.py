@@ -1,6 +1,7 @@
 """What a situation is set up of: an AWS double, a daemon, and client programs, each a process on the bench's clock."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -83,6 +84,7 @@ class Bench:
         life: Sessions of so many seconds; None: an hour.
         upload: Seconds that an upload takes.
         max_age: As in the daemon's config.
+        granted_to: The only user who may have the role; every client runs as this one.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Bench:
         life: float | None = None,
         upload: float = 0,
         max_age: str = "",
+        granted_to: int | None = None,
     ) -> None:
         self.clock = clock
         self.link_local = link_local
@@ -103,6 +106,7 @@ class Bench:
         self.aws = Aws(clock, "--upload", str(upload), *(("--life", str(life)) if life else ()))
         sts = self.aws.url if reached else "http://127.0.0.1:1"
         config = HOST + f'[roles.deploy]\nrole_arn = "{self.aws.roles[role]}"\nsts_endpoint = "{sts}"\n'
+        config += f'[[grants]]\nrole = "deploy"\nuid = {os.getuid() if granted_to is None else granted_to}\n'
         if link_local:
             config = config.replace('["127.0.0.1:PORT"]', f'["127.0.0.1:PORT", "{_ADDRESS}"]')
         if max_age:

@@ -3,6 +3,7 @@
 What a client prints decides nothing about a signature: the AWS double's record of its calls does.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -130,6 +131,13 @@ def denied(clients: Sequence[Client], *, namespace: bool) -> Iterator[tuple[str,
         yield "denied", each_once(bench, clients, "denied", gave_up)
 
 
+def not_granted(clients: Sequence[Client], *, namespace: bool) -> Iterator[tuple[str, Results]]:
+    """The role is there, for another user."""
+    with _ready(Bench(RealClock(), link_local=namespace, granted_to=os.getuid() + 1)) as bench:
+        by_user = [client for client in clients if bench.way(client) != CONTAINER]  # there a token counts
+        yield "not granted", each_once(bench, by_user, "not granted", gave_up)
+
+
 def slow_aws(clients: Sequence[Client], *, namespace: bool) -> Iterator[tuple[str, Results]]:
     """STS no longer answers, and a renewal waits for it: what is held is answered from memory all the same."""
     with _ready(Bench(RealClock(), link_local=namespace, max_age="2s")) as bench:
@@ -137,4 +145,4 @@ def slow_aws(clients: Sequence[Client], *, namespace: bool) -> Iterator[tuple[st
         yield "slow AWS", each_once(bench, clients, "slow AWS", signed)
 
 
-QUICK = (by_environment, by_link_local, without_credentials, denied, slow_aws)
+QUICK = (by_environment, by_link_local, without_credentials, denied, not_granted, slow_aws)

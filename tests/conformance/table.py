@@ -16,6 +16,7 @@ COLUMNS = {
     "long job": "long job",
     "no credentials": "no credentials",
     "denied": "denied",
+    "not granted": "not granted",
     "slow AWS": "slow AWS",
 }
 """Situations, and their headings."""

@@ -63,6 +63,29 @@ def test_the_list_says_404_first_and_the_next_try_finds_it(aws, start_daemon):
     assert len(aws.double.used("AssumeRole")) == 1
 
 
+@pytest.mark.parametrize("asked", [[], ["--role", "deploy"]])
+@pytest.mark.parametrize("by_token", [True, False])
+def test_credential_process_waits_for_a_role_that_nobody_asked_for_yet(aws, start_daemon, asked, by_token):
+    """The AWS CLI asks its credential_process once: its first command of the day would fail."""
+    daemon = start_daemon(ON_DEMAND)
+    if not by_token:
+        (daemon.state / "tokens/deploy").unlink()
+    done = daemon.cli("credential-process", *asked)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["AccessKeyId"] in aws.double.issued()
+
+
+def test_credential_process_says_who_may_not_have_a_role_and_does_not_wait(aws, start_daemon):
+    daemon = start_daemon(grant("deploy", user="nobody"))
+    (daemon.state / "tokens/deploy").unlink()
+    for asked, words in (([], "has no role for this user"), (["--role", "deploy"], "is not the one this user gets")):
+        began = time.monotonic()
+        done = daemon.cli("credential-process", *asked)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert words in done.stderr
+        assert time.monotonic() - began < 4
+
+
 def test_a_restart_serves_what_was_held_without_a_call(aws, start_daemon):
     daemon = start_daemon(ON_DEMAND)
     daemon.get(ROLE_LIST)

@@ -19,6 +19,7 @@ BROWSERS = [
     {"Sec-Fetch-Mode": "navigate"},
     {"Sec-Fetch-Dest": "empty"},
     {"Sec-Fetch-User": "?1"},
+    {"sec-fetch-storage-access": "none"},
     {"sec-fetch-site": "same-site", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"},
 ]
 PREFLIGHT = {

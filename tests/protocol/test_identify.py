@@ -1,0 +1,123 @@
+"""From a connection to its caller (callers/identify.py), on sockets of this process."""
+
+import asyncio
+import os
+import socket
+import struct
+
+import pytest
+
+from imds_proxy.callers.accounts import Account, Accounts
+from imds_proxy.callers.identify import Callers
+from imds_proxy.callers.socket_owner import SocketOwners
+from imds_proxy.metadata import http
+from support.plane import plane
+from support.wire import request, wire
+
+HERE = "127.0.0.1:1338"
+
+
+@pytest.fixture
+async def callers():
+    made = Callers(SocketOwners(), Accounts())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def connected():
+    """A client, and the server's side of its connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        client.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        with accepted:
+            yield client, accepted
+
+
+class Remembering:
+    """As uvloop shows a socket: what it has said once, it says again."""
+
+    def __init__(self, connection):
+        self.family, self.type, self.proto = connection.family, connection.type, connection.proto
+        self.fileno = connection.fileno
+        self._peer, self._local = connection.getpeername(), connection.getsockname()
+
+    def getpeername(self):
+        return self._peer
+
+    def getsockname(self):
+        return self._local
+
+
+async def test_who_has_reset_the_connection_is_nobody(callers, connected):
+    """Its port may be somebody else's by now: that one would stand in the audit."""
+    client, accepted = connected
+    place, told = callers.place(accepted, HERE), []
+    shown = Remembering(accepted)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    with pytest.raises(OSError, match="not connected"):
+        callers.identify(shown, place, lambda *who: told.append(who))
+    await asyncio.sleep(0.1)
+    assert told == []
+
+
+async def test_a_process_of_this_host_is_its_user_at_loopback(callers, connected):
+    client, accepted = connected
+    told = asyncio.get_running_loop().create_future()
+    callers.identify(accepted, callers.place(accepted, HERE), lambda *who: told.set_result(who))
+    caller, inode = await told
+    assert (caller.uid, caller.address, caller.listener) == (os.geteuid(), "127.0.0.1", HERE)
+    assert inode == os.fstat(client.fileno()).st_ino
+    again = []
+    callers.identify(accepted, callers.place(accepted, HERE), lambda *who: again.append(who))
+    assert again == [(caller, inode)]  # at once: the user is known by now
+
+
+async def test_a_request_that_comes_before_its_user_is_known_waits_and_is_answered(monkeypatch):
+    """The first request of every user would fail, or be answered as nobody's."""
+    release = asyncio.Event()
+
+    async def slow(_self, uid):
+        await release.wait()
+        return Account(uid, "root", frozenset({0}), frozenset({"root"}))
+
+    monkeypatch.setattr(Accounts, "known", lambda _self, _uid: None)
+    monkeypatch.setattr(Accounts, "of", slow)
+    async with plane(grants=[{"role": "deploy", "group": "root"}]) as plane_, wire(plane_) as connection:
+        headers = {"x_aws_ec2_metadata_token_ttl_seconds": "60"}
+        await connection.send(request("/latest/api/token", "PUT", **headers) * 2)
+        answering = asyncio.create_task(connection.answer("PUT"))
+        await asyncio.sleep(0.1)
+        assert not answering.done()
+        release.set()
+        assert (await answering).status == (await connection.answer("PUT")).status == 200
+
+
+async def test_a_large_first_request_of_a_new_user_loses_nothing(monkeypatch):
+    """What is sent meanwhile stays with the kernel; all of it is answered in order."""
+
+    async def slow(_self, uid):
+        await asyncio.sleep(0.1)
+        return Account(uid, "root", frozenset({0}), frozenset({"root"}))
+
+    monkeypatch.setattr(Accounts, "known", lambda _self, _uid: None)
+    monkeypatch.setattr(Accounts, "of", slow)
+    async with plane() as plane_:
+        body = b"x" * (http.MAX_BODY - 1)
+        answer = await plane_.ask("/", "POST", body=body)
+        assert answer.status == 405
+
+
+async def test_a_client_that_leaves_before_its_user_is_known_leaves_nothing_behind(monkeypatch):
+    async def slow(_self, uid):
+        await asyncio.sleep(0.1)
+        return Account(uid)
+
+    monkeypatch.setattr(Accounts, "known", lambda _self, _uid: None)
+    monkeypatch.setattr(Accounts, "of", slow)
+    async with plane() as plane_:
+        async with wire(plane_) as connection:
+            await connection.send(request("/"))
+        await asyncio.sleep(0.3)
+        assert plane_.stats.connections == 0

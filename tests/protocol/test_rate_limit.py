@@ -1,0 +1,88 @@
+"""A caller in a loop, over real sockets: what it is told, when, and what it costs the others."""
+
+import asyncio
+import json
+import time
+
+from imds_proxy.metadata.http import SLOW_TIME
+from support.plane import plane
+from support.wire import request, wire
+
+TOKEN = request("/latest/api/token", "PUT", x_aws_ec2_metadata_token_ttl_seconds="60")
+BURST = 4
+
+
+async def spend(plane_):
+    """All that this process may ask at once."""
+    async with wire(plane_) as connection:
+        for _ in range(BURST):
+            assert (await connection.ask(TOKEN, "PUT")).status == 200
+
+
+async def test_over_the_limit_the_answer_is_late_and_the_last_on_its_connection():
+    """An answer at once would only let the loop run faster."""
+    async with plane(metadata={"rate_limit": 1}) as plane_:
+        await spend(plane_)
+        began = time.monotonic()
+        async with wire(plane_) as connection:
+            await connection.send(TOKEN * 3)
+            answer = await connection.answer("PUT")
+            assert answer.status == 503
+            assert answer.headers["connection"] == "close"
+            assert time.monotonic() - began > SLOW_TIME * 0.9
+            assert await connection.rest() == b""
+        assert plane_.stats.limited["imds_v2"] == 1
+
+
+async def test_what_is_granted_is_served_whatever_else_the_caller_asks():
+    """One user's broken script would take the credentials from all that user's programs."""
+    async with plane(metadata={"rate_limit": 1}) as plane_:
+        token = await plane_.token()
+        headers = {"X-aws-ec2-metadata-token": token}
+        for _ in range(3):
+            assert (await plane_.ask("/latest/meta-data/iam/security-credentials/x", headers=headers)).status == 404
+        for _ in range(20):
+            assert (
+                await plane_.ask("/latest/meta-data/iam/security-credentials/deploy", headers=headers)
+            ).status == 200
+
+
+async def test_refused_requests_count_and_the_container_protocol_has_its_own_words():
+    """Who guesses at a token has so many guesses a second, and its SDK reads the error."""
+    async with plane(metadata={"rate_limit": 1}) as plane_:
+        for _ in range(BURST):
+            assert (await plane_.ask("/roles/deploy", headers={"Authorization": "guess"})).status == 401
+        answer = await plane_.ask("/roles/deploy", headers={"Authorization": "guess"})
+        assert answer.status == 503
+        assert json.loads(answer.body)["Code"] == json.loads(answer.body)["code"] == "Throttling"
+        assert (await plane_.get_container("deploy")).status == 200
+        assert plane_.stats.limited["container"] == 1
+
+
+async def test_other_sites_pages_are_limited_too():
+    async with plane(metadata={"rate_limit": 1}) as plane_:
+        statuses = [(await plane_.ask("/", headers={"Origin": "https://example.com"})).status for _ in range(BURST + 1)]
+        assert statuses == [403] * BURST + [503]
+
+
+async def test_a_thousand_answers_that_wait_hold_up_nobody():
+    """A loop with many connections would hold the server by the answers that it is owed."""
+    async with plane(metadata={"rate_limit": 1}) as plane_:
+        headers = {"X-aws-ec2-metadata-token": await plane_.token()}
+        for _ in range(BURST):
+            await plane_.ask("/latest/api/token", "PUT", {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+        waiting = [await plane_.connect() for _ in range(500)]
+        for _, writer in waiting:
+            writer.write(TOKEN)
+        await asyncio.sleep(0.2)
+        began = time.monotonic()
+        assert (await plane_.ask("/latest/meta-data/iam/security-credentials/", headers=headers)).status == 200
+        assert time.monotonic() - began < 0.5
+        for _, writer in waiting:
+            writer.close()
+
+
+async def test_no_limit_is_no_limit():
+    async with plane(metadata={"rate_limit": 0}) as plane_, wire(plane_) as connection:
+        for _ in range(200):
+            assert (await connection.ask(request("/roles/x", authorization="guess"))).status == 401

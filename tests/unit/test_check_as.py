@@ -1,0 +1,114 @@
+"""`check --as`: what a caller would get, before it asks; and what a config may not have meant."""
+
+import pytest
+
+from imds_proxy.callers.remarks import remarks
+from imds_proxy.cli.check_as import check_as
+from imds_proxy.config_file import parse
+from imds_proxy.errors import ConfigError
+from support.plane import role_table
+
+LISTEN = ["127.0.0.1:1338", "172.17.0.1:80"]
+GRANTS = [
+    {"role": "web", "address": "172.17.0.0/16", "listener": "172.17.0.1:80"},
+    {"role": "jobs", "user": "root"},
+    {"role": "web", "service_account": "shop/*"},
+    {"role": "jobs", "token_file": "/run/jobs.token"},
+    {"role": "jobs", "gid": 4321},
+]
+SERVICE_ACCOUNTS = {"issuer": "https://cluster", "jwks_file": "/etc/jwks.json"}
+
+
+def config(**tables):
+    roles = role_table("web") | role_table("jobs")
+    return parse({"roles": roles, "metadata": {"listen": LISTEN}, "grants": GRANTS, **tables}, "t")
+
+
+WHOLE = config(service_accounts=SERVICE_ACCOUNTS)
+
+
+@pytest.mark.parametrize(
+    ("who", "gets"),
+    [
+        ("user=root", "gets jobs; its list shows jobs"),
+        ("uid=0", "gets jobs; its list shows jobs"),
+        ("uid=4000000000", "gets nothing"),
+        ("group=users", "gets nothing"),
+        ("gid=4321", "gets jobs; its list shows jobs"),
+        ("address=172.17.0.2,listener=172.17.0.1:80", "gets web; its list shows web"),
+        ("address=172.17.0.2", "gets nothing"),
+        ("user=root,listener=172.17.0.1:80", "gets jobs; its list shows jobs"),
+        ("address=::ffff:172.17.0.2,listener=172.17.0.1:80", "gets web; its list shows web"),
+        ("service-account=shop/frontend", "gets web; its list shows web"),
+        ("service-account=other/frontend", "gets nothing"),
+        ("user=root,service-account=other/frontend", "gets nothing"),
+        ("token-file=/run/jobs.token", "gets jobs; its list shows jobs"),
+    ],
+)
+def test_it_says_what_a_caller_would_get(capsys, who, gets):
+    assert check_as(WHOLE, who) == ("nothing" in gets)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == gets
+    assert len(lines) == 2 + len(GRANTS)
+
+
+def test_it_says_which_key_of_a_grant_does_not_fit(capsys):
+    """Whoever asks why at three in the morning reads it instead of trying."""
+    check_as(WHOLE, "address=172.17.0.2")
+    assert capsys.readouterr().out.splitlines() == [
+        "from 172.17.0.2 to 127.0.0.1:1338",
+        '  grants.0  does not give web: listener = "172.17.0.1:80"',
+        '  grants.1  does not give jobs: user = "root"',
+        '  grants.2  does not give web: service_account = "shop/*"',
+        '  grants.3  does not give jobs: token_file = "/run/jobs.token"',
+        "  grants.4  does not give jobs: gid = 4321",
+        "gets nothing",
+    ]
+
+
+def test_it_says_that_a_token_asks_for_a_grant_that_names_it(capsys):
+    check_as(WHOLE, "user=root,service-account=other/app")
+    assert "  grants.1  does not give jobs: it names no service_account" in capsys.readouterr().out
+
+
+def test_without_grants_it_says_who_gets_what(capsys):
+    assert check_as(parse({"roles": role_table("web")}, "t"), "user=root") == 0
+    assert "web: there are no grants, every caller gets it" in capsys.readouterr().out
+    assert check_as(parse({"roles": role_table("web", default=False)}, "t"), "user=root") == 1
+
+
+@pytest.mark.parametrize(
+    ("who", "words"),
+    [
+        ("root", "expected KEY=VALUE with a key of user, group,"),
+        ("usr=root", "expected KEY=VALUE"),
+        ("user=", "expected KEY=VALUE"),
+        ("", "expected KEY=VALUE"),
+        ("user=no-such-user-here", "there is no such user on this host"),
+        ("uid=root", "expected a number"),
+        ("gid=-1", "expected a number"),
+        ("address=bridge", "expected an IP address"),
+        ("address=172.17.0.0/16", "expected an IP address"),
+        ("user=root,address=172.17.0.2", "is on this host, and counts as at 127.0.0.1"),
+        ("service-account=frontend", "expected NAMESPACE/NAME"),
+        ("listener=127.0.0.1:1", "is none of metadata.listen"),
+    ],
+)
+def test_a_caller_that_cannot_be_is_a_mistake(who, words):
+    with pytest.raises(ConfigError, match=words):
+        check_as(WHOLE, who)
+
+
+def test_what_may_not_be_meant_is_said():
+    """A name with a typing error in it gives nobody anything, and nothing would say so."""
+    roles = role_table("web", default=True) | role_table("jobs") | role_table("step", serve=False)
+    grants = [{"role": "web", "user": "no-such-user-here"}, {"role": "web", "group": "no-such-group-here"}]
+    assert list(remarks(parse({"roles": roles, "grants": grants}, "t"))) == [
+        'grants.0.user: there is no user "no-such-user-here" on this host',
+        'grants.1.group: there is no group "no-such-group-here" on this host',
+        "roles.web.default: beside [[grants]] there is no default: a caller that none fits gets nothing",
+        "roles.jobs: nobody may have it, and no file or other role needs it: it is not renewed",
+        "roles.step: nobody may have it, and no file or other role needs it: it is not renewed",
+    ]
+    assert list(remarks(WHOLE)) == []
+    assert list(remarks(parse({"roles": role_table("web", default=True)}, "t"))) == []
