@@ -56,19 +56,18 @@ class Callers:
         is_ours = not listener.startswith(SYSTEMD_PREFIX)
         return Place(listener, is_ours or self._owners.shares_namespace(listening))
 
-    def identify(self, connection: TransportSocket, place: Place, told: Told) -> None:
+    def identify(self, transport: asyncio.BaseTransport, place: Place, told: Told) -> None:
         """Tell who connected: at once, or when the names of a user new to us are known.
 
         Raises:
             OSError: The connection is gone, or its address cannot be judged.
         """
-        # uvloop's stand-in for the socket goes on giving its first answers when the connection is gone.
-        asked = socket.socket(connection.family, connection.type, connection.proto, connection.fileno())
-        try:
-            peer, local = asked.getpeername(), asked.getsockname()
-            owner = self._owners.owner_of(asked) if place.here else None
-        finally:
-            asked.detach()
+        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        if peer is None or local is None:
+            raise ConnectionResetError
+        owner = self._owners.owner(peer, local) if place.here else None
+        if owner is not None:
+            _check_still_there(transport.get_extra_info("socket"))
         self._tell(owner, peer, local[0], place, told)
 
     def _tell(self, owner: Owner | None, peer: Address, local: str, place: Place, told: Told) -> None:
@@ -92,6 +91,18 @@ class Callers:
             task.cancel()
         self._accounts.close()
         self._owners.close()
+
+
+def _check_still_there(shown: TransportSocket) -> None:
+    """Raise OSError if the client has reset the connection: the address that was asked for may be another's by now.
+
+    Not asked of what the transport shows: uvloop's goes on giving its first answer.
+    """
+    connection = socket.socket(shown.family, shown.type, shown.proto, shown.fileno())
+    try:
+        connection.getpeername()
+    finally:
+        connection.detach()
 
 
 def of_user(account: Account, listener: str, is_ipv6: bool) -> Caller:  # noqa: FBT001 - by position, for the cache

@@ -8,9 +8,8 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 Address = tuple[Any, ...]
 """As the socket module has it: `(host, port)`, or `(host, port, flow, scope)` for IPv6."""
@@ -20,13 +19,15 @@ _KERNEL = (0, 0)
 _SEQUENCE_MASK = 0xFFFF_FFFF
 
 # struct nlmsghdr, then struct inet_diag_req_v2 of <linux/inet_diag.h>; ports and addresses are in network order.
-_REQUEST = struct.Struct("=IHHII BBxxI 2s2s16s16sI8s")
+_HEADER = struct.Struct("=IHHII")
+_QUERY = struct.Struct("=BBxxI 4s16s16sI8s")
+_REQUEST_SIZE = _HEADER.size + _QUERY.size
 _ALL_STATES = 0xFFFF_FFFF
 _NO_COOKIE = b"\xff" * 8  # INET_DIAG_NOCOOKIE
 
-# struct nlmsghdr, then struct inet_diag_msg; the attributes behind it are not read.
-_HEADER = struct.Struct("=4xHxxI4x")
-_FOUND = struct.Struct("=BBxx 2s2s16s16s12x 12xII")
+# struct inet_diag_msg behind the header; the attributes behind it are not read.
+_FOUND = struct.Struct("=BBxx 4s16s16s12x 12xII")
+_PORTS = struct.Struct("!HH")
 _REPLY_SPACE = 1024
 
 _ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2, _CLOSE_WAIT = 1, 4, 5, 8
@@ -43,22 +44,11 @@ _SCOPED = 3
 _PATIENCE = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):  # made once per connection: a frozen dataclass costs twice as much
     """The user who made a socket, and the socket's inode, by which /proc/PID/fd shows who has it open."""
 
     uid: int
     inode: int
-
-
-class Connection(Protocol):
-    """What a socket and the sockets that asyncio's and uvloop's transports show have in common."""
-
-    def getpeername(self) -> Any:
-        """The client's address."""
-
-    def getsockname(self) -> Any:
-        """The address that the client connected to."""
 
 
 class SocketOwners:
@@ -100,53 +90,43 @@ class SocketOwners:
         except OSError:
             return False
 
-    def owner_of(self, connection: Connection) -> Owner | None:
-        """Who is at the other end of an accepted connection; None when that cannot be told.
-
-        A client that resets its connection frees its address for the next client, while its request is still to be
-        read. Hence the look afterwards: only while the connection is there is its address nobody else's.
-        """
-        try:
-            owner = self.owner(connection.getpeername(), connection.getsockname())
-            connection.getpeername()
-        except OSError:
-            return None
-        return owner
-
     def owner(self, peer: Address, local: Address) -> Owner | None:
         """Who owns the socket at `peer` that is connected to `local`, both as the server has them.
 
-        The answer holds if the server's connection is still there after it, see `owner_of`.
+        A client that resets its connection frees its address for the next client, while its request is still to be
+        read: the answer holds only if the server's connection is still there after it.
         """
-        ends = (_port(peer), _port(local), _packed(peer), _packed(local))
+        ports, source, destination = _PORTS.pack(peer[1], local[1]), _packed(peer[0]), _packed(local[0])
         try:
-            found = self._ask(ends, _scope(peer) or _scope(local))
+            found = self._ask(ports, source, destination, _scope(peer) or _scope(local))
         except (OSError, struct.error):
             return None
         if found is None:
             return None
-        family, state, sport, dport, source, destination, uid, inode = found
-        if (sport, dport, _as_ipv6(family, source), _as_ipv6(family, destination)) != ends:
+        family, state, *ends, uid, inode = found
+        mapped = [_MAPPED + end[:4] for end in ends[1:]] if family == socket.AF_INET else ends[1:]
+        if ends[0] != ports or mapped != [source, destination]:
             return None  # with no such connection the kernel tells of a listener on the client's port
         if state not in _OPEN or not inode or uid == self._unmapped_uid:
             return None  # closed: no inode, and it reads as root's
         return Owner(uid, inode)
 
-    def _ask(self, ends: tuple[bytes, bytes, bytes, bytes], scope: int) -> tuple[Any, ...] | None:
+    def _ask(self, ports: bytes, source: bytes, destination: bytes, scope: int) -> tuple[Any, ...] | None:
         """The fields of `_FOUND`, None when there is no such socket; raises OSError or struct.error."""
         if self._netlink is None:
             return None
-        self._sequence = (self._sequence + 1) & _SEQUENCE_MASK
-        family, source, destination = socket.AF_INET6, ends[2], ends[3]
+        sequence = self._sequence = (self._sequence + 1) & _SEQUENCE_MASK
+        family = socket.AF_INET6
         if source.startswith(_MAPPED) and destination.startswith(_MAPPED):
             family, source, destination = socket.AF_INET, source[len(_MAPPED) :], destination[len(_MAPPED) :]
-        header = (_REQUEST.size, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, self._sequence, 0)
-        query = (family, socket.IPPROTO_TCP, _ALL_STATES)
-        self._netlink.send(_REQUEST.pack(*header, *query, *ends[:2], source, destination, scope, _NO_COOKIE))
+        self._netlink.send(
+            _HEADER.pack(_REQUEST_SIZE, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, sequence, 0)
+            + _QUERY.pack(family, socket.IPPROTO_TCP, _ALL_STATES, ports, source, destination, scope, _NO_COOKIE)
+        )
         while True:  # until the answer, or BlockingIOError; what an earlier request left is passed over
             reply = self._netlink.recv(_REPLY_SPACE)
-            kind, sequence = _HEADER.unpack_from(reply)
-            if sequence == self._sequence:
+            _, kind, _, answered, _ = _HEADER.unpack_from(reply)
+            if answered == sequence:
                 return _FOUND.unpack_from(reply, _HEADER.size) if kind == _SOCK_DIAG_BY_FAMILY else None
 
     def _finds_itself(self, family: socket.AddressFamily, host: str) -> bool:
@@ -175,13 +155,13 @@ def is_own_address(host: str, scope: int = 0) -> bool:
     Raises:
         OSError: That cannot be told.
     """
-    packed = _packed((host,))
+    packed = _packed(host)
     mapped = packed.startswith(_MAPPED)
     try:
         with socket.socket(socket.AF_INET if mapped else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
             if not mapped:  # the kernel prefers the destination as the source, if it can be
                 probe.connect((host, _DISCARD, 0, scope))
-                return _packed(probe.getsockname()) == packed
+                return _packed(probe.getsockname()[0]) == packed
             # To bind is not enough: with ip_nonlocal_bind, which failover setups turn on, it always succeeds.
             text = socket.inet_ntoa(packed[len(_MAPPED) :])
             probe.bind((text, 0))
@@ -221,19 +201,11 @@ def _namespace(of: socket.socket) -> bytes:
     return of.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, _COOKIE_SIZE)
 
 
-def _port(address: Address) -> bytes:
-    return int(address[1]).to_bytes(2)
-
-
-def _packed(address: Address) -> bytes:
+def _packed(host: str) -> bytes:
     """16 bytes, IPv4 mapped into IPv6: a client's socket may be of the one family and the server's of the other."""
-    host = address[0].partition("%")[0]
-    return socket.inet_pton(socket.AF_INET6, host) if ":" in host else _MAPPED + socket.inet_aton(host)
-
-
-def _as_ipv6(family: int, address: bytes) -> bytes:
-    """The same of an address in a reply, which comes in the family of the socket that was found."""
-    return address if family == socket.AF_INET6 else _MAPPED + address[:4]
+    if ":" in host:
+        return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return _MAPPED + socket.inet_aton(host)
 
 
 def _scope(address: Address) -> int:

@@ -143,7 +143,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._closing:
             return
         if self._caller is None:
-            self._early = data
+            self._early, self.busy = data, True
             self._transport.pause_reading()
             return
         self._fed += len(data)

@@ -167,7 +167,7 @@ class Listener:
     def identify(self, connection: HttpProtocol, transport: Any) -> None:
         """Find out who is at the other end of a connection, unless that is gone already."""
         try:
-            self._server.callers.identify(transport.get_extra_info("socket"), self._place, connection.identified)
+            self._server.callers.identify(transport, self._place, connection.identified)
         except OSError:
             connection.abort()
 

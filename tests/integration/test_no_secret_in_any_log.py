@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from support import kubernetes
 from support.aws import sessions, user_keys
 from support.daemon import ISSUED
 
@@ -34,6 +35,8 @@ def known_secrets(folder):
     for path in folder.rglob(ISSUED):
         for token in path.read_bytes().split():
             yield token, f"a session token (IMDSv2) of {path.parent}"
+    for token in kubernetes.ISSUED:
+        yield token.encode(), "a service account's token"
     for path in folder.rglob("token.key"):
         for form in FORMS:
             yield as_bytes(form(path.read_bytes())), f"{path} as {form.__name__}"

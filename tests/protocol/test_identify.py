@@ -34,43 +34,46 @@ def connected():
             yield client, accepted
 
 
-class Remembering:
-    """As uvloop shows a socket: what it has said once, it says again."""
+class Transport:
+    """As a loop makes one of a connection that it has accepted: it remembers the addresses."""
 
     def __init__(self, connection):
-        self.family, self.type, self.proto = connection.family, connection.type, connection.proto
-        self.fileno = connection.fileno
-        self._peer, self._local = connection.getpeername(), connection.getsockname()
+        self._extra = {
+            "peername": connection.getpeername(),
+            "sockname": connection.getsockname(),
+            "socket": connection,
+        }
 
-    def getpeername(self):
-        return self._peer
-
-    def getsockname(self):
-        return self._local
+    def get_extra_info(self, name):
+        return self._extra[name]
 
 
-async def test_who_has_reset_the_connection_is_nobody(callers, connected):
-    """Its port may be somebody else's by now: that one would stand in the audit."""
+async def test_who_has_reset_the_connection_is_not_the_next_one_on_its_port(callers, connected):
+    """That one would stand in the audit for what another has asked."""
     client, accepted = connected
     place, told = callers.place(accepted, HERE), []
-    shown = Remembering(accepted)
+    transport, bound = Transport(accepted), client.getsockname()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
-    with pytest.raises(OSError, match="not connected"):
-        callers.identify(shown, place, lambda *who: told.append(who))
-    await asyncio.sleep(0.1)
-    assert told == []
+    with socket.socket() as next_one:
+        next_one.bind(bound)
+        next_one.connect(accepted.getsockname())
+        with pytest.raises(OSError, match="not connected"):
+            callers.identify(transport, place, lambda *who: told.append(who))
+        await asyncio.sleep(0.1)
+        assert told == []
 
 
 async def test_a_process_of_this_host_is_its_user_at_loopback(callers, connected):
     client, accepted = connected
     told = asyncio.get_running_loop().create_future()
-    callers.identify(accepted, callers.place(accepted, HERE), lambda *who: told.set_result(who))
+    place = callers.place(accepted, HERE)
+    callers.identify(Transport(accepted), place, lambda *who: told.set_result(who))
     caller, inode = await told
     assert (caller.uid, caller.address, caller.listener) == (os.geteuid(), "127.0.0.1", HERE)
     assert inode == os.fstat(client.fileno()).st_ino
     again = []
-    callers.identify(accepted, callers.place(accepted, HERE), lambda *who: again.append(who))
+    callers.identify(Transport(accepted), place, lambda *who: again.append(who))
     assert again == [(caller, inode)]  # at once: the user is known by now
 
 
@@ -121,3 +124,21 @@ async def test_a_client_that_leaves_before_its_user_is_known_leaves_nothing_behi
             await connection.send(request("/"))
         await asyncio.sleep(0.3)
         assert plane_.stats.connections == 0
+
+
+async def test_a_request_whose_user_is_not_known_yet_is_answered_before_the_daemon_ends(monkeypatch):
+    """A restart would cost somebody an answer that is owed already."""
+
+    async def slow(_self, uid):
+        await asyncio.sleep(0.2)
+        return Account(uid, "root", frozenset({0}), frozenset({"root"}))
+
+    monkeypatch.setattr(Accounts, "known", lambda _self, _uid: None)
+    monkeypatch.setattr(Accounts, "of", slow)
+    async with plane() as plane_, wire(plane_) as connection:
+        await connection.send(request("/"))
+        await asyncio.sleep(0.1)
+        closing = asyncio.create_task(plane_.server.close())
+        answer = await connection.answer()
+        assert (answer.status, answer.headers["connection"]) == (401, "close")
+        await closing

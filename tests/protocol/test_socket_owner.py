@@ -109,6 +109,14 @@ def listener():
         yield listener
 
 
+def owner_of(owners, connection):
+    """Who is at the other end of an accepted connection, None if that has been reset."""
+    with suppress(OSError):
+        owner = owners.owner(connection.getpeername(), connection.getsockname())
+        connection.getpeername()
+        return owner
+
+
 def accepted(listener):
     return listener.accept()[0]
 
@@ -129,13 +137,13 @@ def test_a_client_is_its_user(owners, user, connect, host, family, to):
     with listening(host) as listener:
         client = connect(user, [to, listener.getsockname()[1]], family)
         with accepted(listener) as connection:
-            assert owners.owner_of(connection) == Owner(user.uid, client.inode)
+            assert owner_of(owners, connection) == Owner(user.uid, client.inode)
 
 
 def test_two_users_are_told_apart(owners, user, another, connect, listener):
     clients = [connect(who, listener.getsockname()) for who in (user, another, user)]
     with ExitStack() as open_:
-        found = [owners.owner_of(open_.enter_context(accepted(listener))) for _ in clients]
+        found = [owner_of(owners, open_.enter_context(accepted(listener))) for _ in clients]
     assert [owner.uid for owner in found] == [user.uid, another.uid, user.uid]
     assert [owner.inode for owner in found] == [client.inode for client in clients]
 
@@ -147,7 +155,7 @@ def test_a_client_that_has_closed_is_nobody(owners, user, connect, listener, how
     with accepted(listener) as connection:
         peer, local = connection.getpeername(), connection.getsockname()
         client.does(how)
-        assert owners.owner_of(connection) is None
+        assert owner_of(owners, connection) is None
         assert owners.owner(peer, local) is None
 
 
@@ -163,14 +171,14 @@ def test_a_client_that_has_sent_all_it_wants_is_still_its_user(owners, user, con
     client = connect(user, listener.getsockname())
     with accepted(listener) as connection:
         client.does("shutdown")
-        assert owners.owner_of(connection) == Owner(user.uid, client.inode)
+        assert owner_of(owners, connection) == Owner(user.uid, client.inode)
 
 
 def test_a_client_is_known_while_the_server_closes(owners, user, connect, listener):
     client = connect(user, listener.getsockname())
     with accepted(listener) as connection:
         connection.shutdown(socket.SHUT_WR)
-        assert owners.owner_of(connection) == Owner(user.uid, client.inode)
+        assert owner_of(owners, connection) == Owner(user.uid, client.inode)
 
 
 def test_a_listener_on_the_port_of_a_client_is_not_that_client(owners, listener):
@@ -210,28 +218,8 @@ def test_a_reset_client_is_not_taken_for_the_next_one_on_its_port(owners, user, 
     connect(user, local, bound=[IPV4, port := _free_port()]).does("reset")
     connect(another, local, bound=[IPV4, port])
     with accepted(listener) as first, accepted(listener) as second:
-        assert owners.owner_of(first) is None
-        assert owners.owner_of(second).uid == another.uid
-        assert owners.owner((IPV4, port), local).uid == another.uid
-
-
-def test_a_client_that_is_reset_while_it_is_looked_up_is_nobody(owners, user, another, connect, listener):
-    local = listener.getsockname()
-    client = connect(user, local, bound=[IPV4, port := _free_port()])
-
-    class Meanwhile:
-        """A connection whose client is replaced between two looks at it."""
-
-        def getpeername(self):
-            return connection.getpeername()
-
-        def getsockname(self):
-            client.does("reset")
-            connect(another, local, bound=[IPV4, port])
-            return local
-
-    with accepted(listener) as connection:
-        assert owners.owner_of(Meanwhile()) is None
+        assert owner_of(owners, first) is None
+        assert owner_of(owners, second).uid == another.uid
         assert owners.owner((IPV4, port), local).uid == another.uid
 
 
@@ -246,7 +234,7 @@ def test_a_client_that_has_bound_its_socket_to_a_device_is_nobody(owners, listen
         client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
         client.connect(listener.getsockname())
         with accepted(listener) as connection:
-            assert owners.owner_of(connection) is None
+            assert owner_of(owners, connection) is None
             assert is_own_address(connection.getpeername()[0])
 
 
@@ -258,7 +246,7 @@ def test_a_link_local_client_is_its_user(user, connect):
             client = connect(user, [address, listener.getsockname()[1], 0, interface], socket.AF_INET6)
             with accepted(listener) as connection:
                 assert connection.getpeername()[3] == interface
-                assert owners.owner_of(connection) == Owner(user.uid, client.inode)
+                assert owner_of(owners, connection) == Owner(user.uid, client.inode)
                 assert is_own_address(address, interface)
         assert not is_own_address("fe80::1", interface)
 
@@ -296,9 +284,9 @@ def test_a_container_is_nobody_and_has_an_address_that_is_not_this_hosts(user, c
         connect(user, listener.getsockname())
         with accepted(listener) as from_there, accepted(listener) as from_here:
             assert from_there.getpeername()[0] == "10.99.0.2"
-            assert owners.owner_of(from_there) is None
+            assert owner_of(owners, from_there) is None
             assert not is_own_address("10.99.0.2")
-            assert owners.owner_of(from_here).uid == user.uid
+            assert owner_of(owners, from_here).uid == user.uid
             assert is_own_address("10.99.0.1")
 
 
@@ -309,8 +297,8 @@ def test_a_listener_of_another_namespace_is_recognised(owners, user, another, co
     with listener, network_namespace(), listening(port=local[1]) as other, owners_here() as owners_there:
         connect(another, local, bound=[IPV4, port])
         with accepted(other) as connection:
-            assert owners_there.owner_of(connection).uid == another.uid
-            assert owners.owner_of(connection) is None
+            assert owner_of(owners_there, connection).uid == another.uid
+            assert owner_of(owners, connection) is None
             assert not owners.shares_namespace(other)
             assert owners_there.shares_namespace(other)
             assert not owners_there.shares_namespace(listener)
@@ -321,10 +309,10 @@ def test_what_an_earlier_question_left_is_not_the_answer_to_this_one(owners, use
         connect(who, listener.getsockname())
     with accepted(listener) as first, accepted(listener) as second:
         receive, owners._netlink = owners._netlink, Deaf(owners._netlink)
-        assert owners.owner_of(first) is None
+        assert owner_of(owners, first) is None
         owners._netlink = receive
-        assert owners.owner_of(second).uid == another.uid
-        assert owners.owner_of(first).uid == user.uid
+        assert owner_of(owners, second).uid == another.uid
+        assert owner_of(owners, first).uid == user.uid
 
 
 def test_an_answer_about_another_connection_is_none(owners, user, another, connect, listener):
@@ -333,11 +321,11 @@ def test_an_answer_about_another_connection_is_none(owners, user, another, conne
         connect(who, listener.getsockname())
     with accepted(listener) as first, accepted(listener) as second:
         kernel = owners._netlink
-        assert owners.owner_of(first).uid == user.uid
+        assert owner_of(owners, first).uid == user.uid
         owners._netlink = Repeats(kernel)
-        assert owners.owner_of(second).uid == another.uid
-        assert owners.owner_of(second).uid == another.uid
-        assert owners.owner_of(first) is None
+        assert owner_of(owners, second).uid == another.uid
+        assert owner_of(owners, second).uid == another.uid
+        assert owner_of(owners, first) is None
         owners._netlink = kernel
 
 
@@ -377,12 +365,13 @@ def test_a_user_whom_the_user_namespace_lacks_is_nobody(user):
         owners = SocketOwners()
         listener = socket.create_server(("127.0.0.1", 0))
         mine = socket.create_connection(listener.getsockname())
-        print(owners.owner_of(listener.accept()[0]).uid, listener.getsockname()[1], flush=True)
+        own = listener.accept()[0]
+        print(owners.owner(own.getpeername(), own.getsockname()).uid, listener.getsockname()[1], flush=True)
         connection = listener.accept()[0]
         peer, local = connection.getpeername(), connection.getsockname()
-        print(owners.owner_of(connection))
+        print(owners.owner(peer, local))
         owners._unmapped_uid = None
-        print(owners.owner_of(connection).uid)
+        print(owners.owner(peer, local).uid)
         """
     )
     with report as process:
@@ -419,7 +408,9 @@ assert libc.prctl(22, 2, filter_, 0, 0) == 0
 owners = SocketOwners()
 listener = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(listener.getsockname())
-print(owners.works(), owners.owner_of(listener.accept()[0]), owners.shares_namespace(listener))
+connection = listener.accept()[0]
+found = owners.owner(connection.getpeername(), connection.getsockname())
+print(owners.works(), found, owners.shares_namespace(listener))
 """
 
 
@@ -468,7 +459,7 @@ def test_the_socket_of_a_transport_serves(owners, user, connect, new_loop):
 
         class Connected(asyncio.Protocol):
             def connection_made(self, transport):
-                found.set_result(owners.owner_of(transport.get_extra_info("socket")))
+                found.set_result(owner_of(owners, transport.get_extra_info("socket")))
                 transport.close()
 
         server = await asyncio.get_running_loop().create_server(Connected, IPV4, 0)
@@ -486,7 +477,7 @@ def test_the_process_is_found_by_its_socket(owners, user, connect, listener):
     clients = [connect(user, listener.getsockname()) for _ in range(2)]
     for client in clients:
         with accepted(listener) as connection:
-            owner = owners.owner_of(connection)
+            owner = owner_of(owners, connection)
             found = find_process(owner.uid, owner.inode)
             assert found.pid == client.pid
             assert found.command == Path(f"/proc/{client.pid}/comm").read_text().rstrip()
@@ -553,7 +544,7 @@ def _whose(owners, listener):
     except TimeoutError:
         return "idle"
     with connection, suppress(ConnectionError):
-        owner = owners.owner_of(connection)
+        owner = owner_of(owners, connection)
         connection.settimeout(10)
         uid = connection.recv(4)
         with suppress(ConnectionError):

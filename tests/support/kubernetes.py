@@ -25,6 +25,8 @@ AUDIENCE = "pods.eks.amazonaws.com"
 HASHES = {"256": hashes.SHA256, "384": hashes.SHA384, "512": hashes.SHA512}
 CURVES = {"ES256": (ec.SECP256R1, "P-256"), "ES384": (ec.SECP384R1, "P-384"), "ES512": (ec.SECP521R1, "P-521")}
 KEYS_PATH = "/openid/v1/jwks"
+ISSUED = []
+"""Every token of the run, for the secret scan."""
 TABLES = """
 [[grants]]
 role = "deploy"
@@ -115,7 +117,9 @@ class Cluster:
         key = key or self.keys[-1]
         head = {"alg": algorithm or key.algorithm, "kid": key.id} | (header or {})
         text = unsigned({name: value for name, value in head.items() if value is not None}, self.claims(now, **claims))
-        return signed(text, key.sign(text.encode(), algorithm))
+        token = signed(text, key.sign(text.encode(), algorithm))
+        ISSUED.append(token)
+        return token
 
 
 def unsigned(header, claims):
