@@ -15,13 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from imds_proxy.admin.status import Status
 from imds_proxy.base_key.task import BaseKeyTask
-from imds_proxy.callers.accounts import Accounts
-from imds_proxy.callers.identify import Callers
+from imds_proxy.callers.identity import Identity
 from imds_proxy.callers.process import find_process
-from imds_proxy.callers.remarks import remarks
-from imds_proxy.callers.service_accounts import ServiceAccounts
-from imds_proxy.callers.socket_owner import SocketOwners
-from imds_proxy.callers.token_files import TokenFiles
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
 from imds_proxy.errors import ImdsProxyError, ListenError
@@ -79,11 +74,9 @@ class Daemon:
         self._outputs = Outputs(self._roles.live, self._roles.is_pending, self._renewals, self.clock)
         self._state: StateDir | None = None
         self._session_tokens: SessionTokens
-        self._callers = Callers(SocketOwners(), Accounts())
-        self._service_accounts = ServiceAccounts()
-        self._token_files = TokenFiles()
+        self._identity = Identity()
         self._audit = Audit(self.clock, find_process, self._requests)
-        self._server = Server(self._requests, self.clock, self._callers)
+        self._server = Server(self._requests, self.clock, self._identity.connections)
         self._sources = SourceFactory(self.clock)
         self._base_key = BaseKeyTask(self.clock, self._renewals)
         self._status = Status(self._roles, self._requests, lambda: self._server.addresses, self.clock, self._outputs)
@@ -117,7 +110,7 @@ class Daemon:
         await self._audit.follow(self.config.audit)
         self._server.answer = self._data_plane().answer
         await self._listen()
-        await self._follow_callers(self.config)
+        await self._identity.follow(self.config)
         await self._outputs.follow(self.config)
         for module in _HEAVY_MODULES:  # in a thread, so that the loop keeps answering
             await asyncio.to_thread(importlib.import_module, module)
@@ -151,9 +144,7 @@ class Daemon:
             task.cancel()
         await self._base_key.close()
         await self._server.close()
-        self._callers.close()
-        await self._service_accounts.close()
-        await self._token_files.close()
+        await self._identity.close()
         await self._audit.close()
         await self._roles.close()
         await self._outputs.close()
@@ -168,26 +159,14 @@ class Daemon:
         self.config = config
         await self._roles.update(config, self._state)
         await self._audit.follow(config.audit)
+        self._server.answer = self._data_plane().answer  # who may have nothing any more gets nothing from here on
         with contextlib.suppress(ListenError):  # said in the log; the old listeners serve
             await self._listen()
-        await self._follow_callers(config)
+        await self._identity.follow(config)
         await self._outputs.follow(config)
         await self._renew_roles()
         await self._open_admin()
         await self._base_key.follow(config, self._state, self._sources.region)
-
-    async def _follow_callers(self, config: Config) -> None:
-        """How callers prove who they are."""
-        if not self._callers.works():
-            advice = "needs the kernel's tcp_diag, and RestrictAddressFamilies with AF_NETLINK"
-            log.warning("callers have no user here: grants by user or group fit nobody", extra={"advice": advice})
-        await self._service_accounts.follow(config)
-        await self._token_files.follow(grant.token_file for grant in config.grants if grant.token_file)
-        self._spawn(self._remark(config))
-
-    async def _remark(self, config: Config) -> None:
-        for remark in await asyncio.to_thread(list, remarks(config)):
-            log.warning("the config may not say what is meant", extra={"remark": remark})
 
     def _open_state(self) -> StateDir | None:
         if self.config.state_dir == "":
@@ -222,8 +201,8 @@ class Daemon:
             tokens=Tokens(
                 self._session_tokens,
                 load_or_make_tokens(self._state, served),
-                self._token_files,
-                self._service_accounts,
+                self._identity.token_files,
+                self._identity.service_accounts,
             ),
             region=self._sources.region or self.config.region,
             hosts=[listener_host(listen, self._passed) for listen in self.config.metadata.listen],

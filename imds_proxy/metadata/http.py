@@ -273,8 +273,9 @@ class HttpProtocol(asyncio.Protocol):
         keep_alive = more and self._parser.should_keep_alive()
         self._send(response, time.perf_counter() - began, keep_alive=keep_alive)
         self.busy = False
-        self.active = time.monotonic()
-        self.deadline = self.active + IDLE_TIME
+        now = time.monotonic()
+        self.active = 0.0 if self._slow else now  # the first to go where connections are too many
+        self.deadline = now + IDLE_TIME
         self._begin()
 
     def _upgrades_with_body(self) -> bool:
