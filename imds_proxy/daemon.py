@@ -19,13 +19,12 @@ from imds_proxy.callers.identity import Identity
 from imds_proxy.callers.process import find_process
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
-from imds_proxy.errors import ImdsProxyError, ListenError
+from imds_proxy.errors import Denied, ImdsProxyError, ListenError
 from imds_proxy.files.outputs import Outputs
 from imds_proxy.metadata.container import load_or_make_tokens
 from imds_proxy.metadata.dataplane import DataPlane, data_plane
 from imds_proxy.metadata.server import Server
 from imds_proxy.metadata.tokens import SessionTokens, Tokens, load_or_make_key
-from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.roles import Roles
 from imds_proxy.sockets import listener_host, open_listener
 from imds_proxy.sources.factory import SourceFactory
@@ -82,6 +81,7 @@ class Daemon:
         self._status = Status(self._roles, self._requests, lambda: self._server.addresses, self.clock, self._outputs)
         self._admin: tuple[str, AppRunner] | None = None
         self._background: set[asyncio.Task[None]] = set()
+        self._attempted = asyncio.Event()
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
 
@@ -229,24 +229,28 @@ class Daemon:
     # What systemd is told
 
     async def _report_ready(self) -> None:
-        """READY once the default role, or every granted one, has its first credentials and the files are written.
+        """READY once the first credentials are there and the files are written, or after the grace.
 
-        What starts after this daemon reads them at once (CODEDEPLOY.md). After the grace it is READY without them.
+        What starts after this daemon reads them at once (CODEDEPLOY.md).
         """
         try:
             async with asyncio.timeout(self.config.renewal.start_grace):
-                for keeper in self._first_needed():
-                    await keeper.holding.wait()
+                while not self._has_first_credentials():
+                    self._attempted.clear()
+                    await self._attempted.wait()
                 await self._outputs.tried()
         except TimeoutError:
             log.warning("ready without credentials: the grace is over", extra={"missing": self._status.not_ready()})
         self._notifier.ready(self._status.summary())
         log.info("ready", extra={"status": self._status.summary()})
 
-    def _first_needed(self) -> list[Keeper]:
-        """Of the roles that callers get without a token of the role's own."""
+    def _has_first_credentials(self) -> bool:
+        """Whether the default role has, or every granted one; of several one that AWS refuses holds nothing back."""
         served, default = self._roles.served(), self.config.default_role
-        return list(served.values()) if self.config.grants else [served[default]] if default else []
+        keepers = list(served.values()) if self.config.grants else [served[default]] if default else []
+        missing = [keeper for keeper in keepers if not keeper.holding.is_set()]
+        refused = [keeper for keeper in missing if keeper.failure and keeper.failure.outcome == Denied.outcome]
+        return not missing or len(missing) == len(refused) < len(keepers)
 
     async def _feed_watchdog(self) -> None:
         interval = self._notifier.watchdog_interval()
@@ -256,6 +260,7 @@ class Daemon:
 
     def _renewed(self) -> None:
         """After every attempt of any role."""
+        self._attempted.set()
         self._outputs.refresh()
         self._tell_systemd()
 

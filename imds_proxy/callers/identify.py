@@ -121,7 +121,7 @@ def of_user(account: Account, listener: str, is_ipv6: bool) -> Caller:  # noqa: 
 def by_address(peer: Address, local: str, place: Place) -> Caller:
     """The caller for a connection whose socket is not found: another host's, a container's, or closed already."""
     address = ip_address(peer[0])
-    if place.here and (address.is_loopback or address == ip_address(local) or is_own_address(*peer[::3])):
+    if place.here and (address.is_loopback or address == ip_address(local) or is_own_address(peer[0], *peer[3:4])):
         text = "127.0.0.1" if address.version == 4 else "::1"  # noqa: PLR2004 - of IP
     else:
         text = str(address)

@@ -19,6 +19,9 @@ def remarks(config: Config) -> Iterator[str]:
             yield f'grants.{number}.user: there is no user "{grant.user}" on this host'
         if grant.group is not None and not _exists(grp.getgrnam, grant.group):
             yield f'grants.{number}.group: there is no group "{grant.group}" on this host'
+    if config.service_accounts is not None and not any(grant.service_account for grant in config.grants):
+        given = "no grant names one" if config.grants else "every account gets the default role"
+        yield f"service_accounts: {given}: say in [[grants]] which service_account may have which role"
     needs = needed(config).needs
     for name, role in config.roles.items():
         if config.grants and role.default:

@@ -28,7 +28,7 @@ TOKEN_FOLDER = "tokens"  # noqa: S105 - a folder's name
 _TOKEN_BYTES = 32
 _USABLE_TOKEN = re.compile(rb"[!-~]{16,}")  # what a header can carry, and nobody guesses
 # What a wrong name is compared with, so that it takes the time a wrong token takes.
-_NOBODYS_TOKEN = secrets.token_bytes(_TOKEN_BYTES)
+_NOBODYS_TOKEN = secrets.token_urlsafe(_TOKEN_BYTES).encode()
 
 
 class Sessions(Protocol):
@@ -82,7 +82,7 @@ class ContainerCredentials:
         keeper = self._keepers.get(name) if granted else None
         if keeper is None:
             words = "the Authorization token is missing or not this role's"
-            return error(401, "AccessDenied", words)._replace(role=name)
+            return error(401, "AccessDenied", words)._replace(role=name, caller=caller)
         return _document(keeper.serve(), name, caller)
 
     def _of_service_account(self, request: Request, token: str) -> Response:

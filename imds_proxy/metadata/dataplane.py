@@ -77,7 +77,8 @@ class DataPlane:
         if self._limits.allows(request.caller.principal, self._clock.wall()):
             return response
         if response.protocol == "container":
-            return error(503, "Throttling", "too many requests; see rate_limit")._replace(slow=True, role=response.role)
+            late = error(503, "Throttling", "too many requests; see rate_limit")
+            return late._replace(slow=True, role=response.role, caller=response.caller)
         return response._replace(status=503, body=b"too many requests; see rate_limit", slow=True)
 
     def _record(self, request: Request, response: Response) -> None:
@@ -116,14 +117,14 @@ def data_plane(
         hosts: Address literals of the listeners.
         audit: Told of every credential document.
     """
-    grants = Grants(config.grants, config.default_role)
-    first = config.grants[0].role if config.grants else config.default_role
+    default = config.default_role
+    grants = Grants(config.grants, default)
     imds = InstanceMetadata(
         grants=grants,
         keepers=served,
         tokens=tokens.session,
         clock=clock,
-        instance=instance_documents(config.instance, region, config.roles[first].account_id if first else None),
+        instance=instance_documents(config.instance, region, config.roles[default].account_id if default else None),
         imds_v1=config.metadata.imds_v1,
     )
     return DataPlane(

@@ -89,8 +89,9 @@ class Account:
     def daemon(self, folder: Path, extra: str = "") -> DaemonProcess:
         """A daemon for this account, not yet started; its files are in `folder`, which is made."""
         folder.mkdir()
+        role = _ROLE.format(role=ROLE, role_arn=self._role_arn, sts=self.double.url, extra=extra)
         # What is measured is a flood; it would be taken for a loop and slowed down.
-        config = HOST.replace("[metadata]", "[metadata]\nrate_limit = 0") + _ROLE.format(role=ROLE, role_arn=self._role_arn, sts=self.double.url, extra=extra)
+        config = HOST.replace("[metadata]", "[metadata]\nrate_limit = 0") + role
         return DaemonProcess(folder, config, self._environment, arguments=QUIET)
 
 

@@ -113,7 +113,14 @@ def test_a_command_line_tool_that_is_gone_soon_has_its_process(daemon, aws, path
     [
         (ROLE_LIST + "no-such-role", {}, {"role": "no-such-role", "status": 404}),
         (DOCUMENT, {"X-aws-ec2-metadata-token": "rubbish"}, {"status": 401}),
+        (
+            "latest/meta-data/iam/security-credentials-extended/no-such-role",
+            {},
+            {"role": "no-such-role", "status": 404, "document": "credentials_extended"},
+        ),
         ("roles/deploy", {"Authorization": "rubbish"}, {"status": 401, "protocol": "container"}),
+        ("v1/credentials", {"Authorization": "rubbish"}, {"status": 401, "protocol": "container"}),
+        ("v1/credentials", {"Origin": "https://evil.example"}, {"status": 403, "document": "credentials"}),
         (DOCUMENT, {"Host": "evil.example"}, {"status": 403, "role": "deploy", "document": "credentials"}),
     ],
 )

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from support.client import LIST, PROGRAM, Client
-from support.daemon import HOST, ISSUED, DaemonProcess
+from support.daemon import HOST, ISSUED, DaemonProcess, wait
 from support.namespace import container, inside, network_namespace
 from support.plane import credentials
 
@@ -165,8 +165,9 @@ def test_a_socket_passed_from_another_namespace_gives_nobody_the_hosts_users(ser
                 assert ask(others, f"GET {LIST}web", f"X-aws-ec2-metadata-token: {token}")[0] == 404
 
 
-def test_a_token_file_is_one_containers_and_no_others(serve, tmp_path):
-    """A role mounted into one container could be had from every other on the same network."""
+@pytest.fixture
+def two_containers(serve, tmp_path):
+    """A container with a network and a token file of its own, and one with another of both; and their tokens."""
     with (
         network_namespace(),
         container("10.99.0.2/24", "10.99.0.1/24") as one,
@@ -182,23 +183,44 @@ def test_a_token_file_is_one_containers_and_no_others(serve, tmp_path):
                 {"role": "jobs", "token_file": str(files["jobs"])},
             ],
         )
-        assert oct(files["web"].stat().st_mode & 0o777) == "0o600"
-        tokens = {role: path.read_text() for role, path in files.items()}
-        assert not tokens["web"].endswith("\n")
-        with client(daemon, "10.99.0.1", 80, pid=one) as first, client(daemon, "10.98.0.1", 80, pid=two) as second:
-
-            def had(who, role, token):
-                status, body = who.ask(f"/roles/{role}", headers={"Authorization": token})
-                return status, json.loads(body)
-
-            assert had(first, "web", tokens["web"])[0] == had(first, "jobs", tokens["jobs"])[0] == 200
-            refused = had(first, "nobodys", tokens["web"])
-            assert refused[0] == 401
-            assert had(first, "web", tokens["jobs"]) == had(first, "jobs", tokens["web"]) == refused
-            assert had(second, "web", tokens["web"]) == refused  # the grant's address has to fit as well
-            assert first.get(LIST)[0] == 404  # over instance metadata the token counts for nothing
         with (daemon.folder / ISSUED).open("a") as issued:
-            issued.write("\n".join(tokens.values()) + "\n")
+            issued.writelines(path.read_text() + "\n" for path in files.values())
+        with client(daemon, "10.99.0.1", 80, pid=one) as first, client(daemon, "10.98.0.1", 80, pid=two) as second:
+            yield daemon, files, first, second
+
+
+def had(who, role, token):
+    status, body = who.ask(f"/roles/{role}", headers={"Authorization": token})
+    return status, json.loads(body)
+
+
+def test_a_token_file_is_one_containers_and_no_others(two_containers):
+    """A role mounted into one container could be had from every other on the same network."""
+    _, files, first, second = two_containers
+    assert oct(files["web"].stat().st_mode & 0o777) == "0o600"
+    web, jobs = (files[role].read_text() for role in ("web", "jobs"))
+    assert not web.endswith("\n")
+    assert had(first, "web", web)[0] == had(first, "jobs", jobs)[0] == 200
+    refused = had(first, "nobodys", web)
+    assert refused[0] == 401
+    assert had(first, "web", jobs) == had(first, "jobs", web) == refused
+    assert had(second, "web", web) == refused  # the grant's address has to fit as well
+    assert first.get(LIST)[0] == 404  # over instance metadata the token counts for nothing
+
+
+def test_the_audit_says_which_token_file_was_shown(two_containers):
+    """Of a token that leaked one has to know which, and who tries it."""
+    daemon, files, first, second = two_containers
+    assert had(first, "web", files["web"].read_text())[0] == 200
+    assert had(second, "web", files["web"].read_text())[0] == 401
+
+    def told(event):
+        lines = [e for e in daemon.events() if e["event"] == f"credentials {event}"]
+        return [(e["role"], e["token_file"], e["address"]) for e in lines]
+
+    for event, address in (("handed out", "10.99.0.2"), ("refused", "10.98.0.2")):
+        wait(lambda event=event: told(event), 5, event)
+        assert told(event) == [("web", str(files["web"]), address)]
 
 
 def test_nobody_who_has_no_grant_falls_back_on_the_hosts_role_at_a_link_local_address(serve):

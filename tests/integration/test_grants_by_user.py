@@ -58,8 +58,11 @@ def test_every_user_gets_its_own_role_and_nobody_else_anything(aws, start_daemon
             assert client.document(others) == client.document("nonexistent") == (404, "not found")
     with client_of(stranger, daemon) as client:
         assert client.get(LIST) == (404, "no role for this caller")
+        for document in ("info", ""):
+            assert client.get(f"/latest/meta-data/iam/{document}") == (404, "no role for this caller")
         for role in ("deploy", "logs", "nonexistent"):
             assert client.document(role) == (404, "not found")
+            assert client.get(f"/latest/meta-data/iam/security-credentials-extended/{role}") == (404, "not found")
     lines = [wait(lambda user=user: audit(daemon, user), 5, "the audit") for user in (build, agent, stranger)]
     handed_out = [[line for line in of_one if line["status"] == 200] for of_one in lines]
     assert [[(line["role"], line["uid"], line["count"]) for line in of_one] for of_one in handed_out] == [

@@ -359,5 +359,14 @@ def test_an_sdk_in_a_pod_has_the_role_of_its_service_account(aws, start_daemon, 
     assert request(url, headers={"Authorization": others})[0] == 403
     for refused in ("", "Bearer x", cluster.token()[:-4] + "AAAA", cluster.token(life=-99), cluster.token(aud="x")):
         assert request(url, headers={"Authorization": refused})[0] == 401
+
+    def audited(event):
+        lines = [e for e in daemon.events() if e["event"] == f"credentials {event}"]
+        return {(e["status"], e.get("service_account"), e.get("pod"), e.get("role")) for e in lines}
+
+    assert wait(lambda: audited("handed out"), 5, "the audit") == {(200, "shop/api", "api-7d9f", "deploy")}
+    wait(lambda: (403, "shop/web", "api-7d9f", None) in audited("refused"), 5, "the refusal")
+    wait(lambda: (401, None, None, None) in audited("refused"), 5, "the refusals without an account")
+    assert request(url, headers={"Authorization": "a" * 100_000})[0] == 431
     log = daemon.log.read_text()
     assert not [part for token in (others, token_file.read_text()) for part in token.split(".") if part in log]

@@ -159,8 +159,7 @@ def test_each_pod_gets_a_session_with_its_own_tags(aws, pods, cluster):
         wait(lambda token=token: ask(pods, token)[0] == 200, 10, "the session of a pod")
     keys = {json.loads(ask(pods, token)[2])["AccessKeyId"] for token in tokens}
     assert len(keys) == 3
-    names = [{tags(call).get("kubernetes-service-account"): tags(call)} for call in calls]
-    assert len(names) == 3
+    assert len(calls) == 3
     said = [tags(call) for call in calls]
     assert {"kubernetes-namespace": "shop", "kubernetes-service-account": "api"} in said
     pod = {"kubernetes-pod-name": "web-1", "kubernetes-pod-uid": "5b4f2f0e-9d5c-4a53-8a0f-3d3d3c0f7a11"}

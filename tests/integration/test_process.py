@@ -116,6 +116,29 @@ def test_a_role_that_is_not_the_default_does_not_hold_ready_back(aws, systemd, s
     assert daemon.get(ROLE_LIST)[2] == b"deploy"
 
 
+def test_with_grants_ready_waits_for_what_somebody_may_have(aws, hanging, systemd, start_daemon):
+    """There is no default role then: units ordered after it would start without credentials."""
+    grant = f'[[grants]]\nrole = "deploy"\nuid = {os.geteuid()}\n'
+    daemon = start_daemon(grant, environment=aws.environment | systemd.environment, ready=False)
+    daemon.wait_for_event("listening")
+    time.sleep(1)
+    assert not any("READY" in message for message in systemd.messages())
+    hanging.set()
+    assert "serving 1 role(s)" in systemd.wait_for("READY")["STATUS"]
+
+
+def test_with_grants_a_role_that_aws_refuses_does_not_hold_ready_back(aws, systemd, start_daemon):
+    """One workload's broken role would keep the whole host from booting."""
+    aws.double.interfere = lambda request: (
+        sts.access_denied(request, "host") if sts.parameter(request, "RoleSessionName") != "test-host" else None
+    )
+    grants = "".join(f'[[grants]]\nrole = "{name}"\nuid = {os.geteuid()}\n' for name in ("deploy", "extra"))
+    environment = aws.environment | systemd.environment
+    daemon = start_daemon(extra_role(aws) + "\n" + grants, environment=environment, ready=False)
+    systemd.wait_for("READY")
+    assert daemon.failure("extra")["outcome"] == "denied"
+
+
 def test_systemds_watchdog_is_fed(aws, systemd, start_daemon):
     """systemd would kill a healthy daemon; or never notice a stuck one."""
     watchdog = {"WATCHDOG_USEC": "400000"}

@@ -142,3 +142,15 @@ async def test_a_request_whose_user_is_not_known_yet_is_answered_before_the_daem
         answer = await connection.answer()
         assert (answer.status, answer.headers["connection"]) == (401, "close")
         await closing
+
+
+async def test_the_kernel_is_asked_once_for_each_connection(monkeypatch):
+    """Asked again later, it would tell of whoever has the client's address by then."""
+    asked, owner = [], SocketOwners.owner
+    monkeypatch.setattr(SocketOwners, "owner", lambda *args: asked.append(args) or owner(*args))
+    async with plane() as plane_:
+        for _ in range(2):
+            async with wire(plane_) as connection:
+                for _ in range(3):
+                    assert (await connection.ask(request("/"))).status == 401
+    assert len(asked) == 2

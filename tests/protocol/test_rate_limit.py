@@ -4,6 +4,8 @@ import asyncio
 import json
 import time
 
+from imds_proxy.callers import ServiceAccount
+from imds_proxy.callers.service_accounts import ServiceAccounts
 from imds_proxy.metadata.http import SLOW_TIME
 from support.plane import plane
 from support.wire import request, wire
@@ -86,3 +88,24 @@ async def test_no_limit_is_no_limit():
     async with plane(metadata={"rate_limit": 0}) as plane_, wire(plane_) as connection:
         for _ in range(200):
             assert (await connection.ask(request("/roles/x", authorization="guess"))).status == 401
+
+
+async def test_a_pod_in_a_loop_is_named_in_the_audit(monkeypatch):
+    """Of all pods of a node somebody has to find the one that loops."""
+    account = ServiceAccount("shop", "web", "web-1")
+
+    async def follow(*_):
+        pass
+
+    monkeypatch.setattr(ServiceAccounts, "follow", follow)
+    monkeypatch.setattr(ServiceAccounts, "verify", lambda *_: account)
+    tables = {
+        "grants": [{"role": "deploy", "service_account": "shop/api"}],
+        "service_accounts": {"issuer": "https://cluster", "jwks_file": "/etc/jwks.json"},
+    }
+    async with plane(metadata={"rate_limit": 1}, **tables) as plane_:
+        asked = [await plane_.ask("/v1/credentials", headers={"Authorization": "x"}) for _ in range(BURST + 1)]
+        assert [answer.status for answer in asked] == [403] * BURST + [503]
+        assert [(who.service_account, said["status"]) for who, said in plane_.audit.lines] == [
+            (account, answer.status) for answer in asked
+        ]

@@ -91,6 +91,15 @@ async def test_rule_25_reached_at_the_link_local_addresses(namespace, address):
         assert json.loads(answer.body)["AccessKeyId"] == credentials().access_key_id
 
 
+async def test_rule_26_a_roles_own_token_is_beside_the_grants_and_no_connection_is():
+    """An operator who hands that file out has to know that no address and no user is looked at."""
+    async with plane(grants=[{"role": "deploy", "uid": os.geteuid() + 1}]) as plane_:
+        assert (await plane_.get_container("deploy")).status == 200
+        assert (await plane_.ask("/roles/deploy")).status == 401
+        headers = {"X-aws-ec2-metadata-token": await plane_.token()}
+        assert (await plane_.ask("/latest/meta-data/iam/security-credentials/", headers=headers)).status == 404
+
+
 async def test_rule_25_v1_credentials_without_a_right_token_is_401():
     async with plane() as plane_:
         for headers in ({}, {"Authorization": "wrong"}):

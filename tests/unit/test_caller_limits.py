@@ -48,6 +48,15 @@ def test_a_flood_of_callers_costs_no_memory():
     assert len(made._buckets) <= limits._CALLERS_KEPT
 
 
+def test_the_one_that_asked_longest_ago_is_forgotten_first():
+    """A loop would have a full measure again as soon as many others ask."""
+    made = CallerLimits(10)
+    allowed(made, 1000)
+    for number in range(3 * limits._CALLERS_KEPT):
+        made.allows(b"%d" % number, NOW)
+        assert not made.allows(b"uid 1", NOW)
+
+
 @given(st.lists(st.floats(0, 3), max_size=300))
 def test_never_more_than_burst_and_rate_give(steps):
     made, now, count = CallerLimits(5), NOW, 0

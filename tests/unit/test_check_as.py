@@ -66,6 +66,16 @@ def test_it_says_which_key_of_a_grant_does_not_fit(capsys):
     ]
 
 
+def test_it_says_whom_it_takes_the_caller_for(capsys):
+    check_as(WHOLE, "uid=4000000000,group=docker,service-account=shop/app")
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "user without a name (uid 4000000000), groups docker, service account shop/app,"
+        " from 127.0.0.1 to 127.0.0.1:1338"
+    )
+    check_as(WHOLE, "token-file=/run/jobs.token")
+    assert capsys.readouterr().out.startswith("the token of /run/jobs.token, from 127.0.0.1 to")
+
+
 def test_it_says_that_a_token_asks_for_a_grant_that_names_it(capsys):
     check_as(WHOLE, "user=root,service-account=other/app")
     assert "  grants.1  does not give jobs: it names no service_account" in capsys.readouterr().out
@@ -112,3 +122,17 @@ def test_what_may_not_be_meant_is_said():
     ]
     assert list(remarks(WHOLE)) == []
     assert list(remarks(parse({"roles": role_table("web", default=True)}, "t"))) == []
+
+
+@pytest.mark.parametrize(
+    ("grants", "given"),
+    [
+        ([], "every account gets the default role"),
+        ([{"role": "web", "uid": 0}, {"role": "jobs", "uid": 0}], "no grant names one"),
+    ],
+)
+def test_believed_accounts_that_no_grant_names_are_remarked_on(grants, given):
+    """Every pod of the cluster would have the host's role."""
+    roles = role_table("web", default=True) | role_table("jobs")
+    made = parse({"roles": roles, "grants": grants, "service_accounts": SERVICE_ACCOUNTS}, "t")
+    assert any(f"service_accounts: {given}" in remark for remark in remarks(made))
