@@ -27,6 +27,8 @@ def _network(value: str) -> str:
 def _account(value: str) -> str:
     if value.isdecimal():
         raise ValueError("expected a name; a number goes into uid or gid")
+    if "\0" in value:
+        raise ValueError("holds a null character")
     return value
 
 

@@ -106,7 +106,7 @@ class Daemon:
         """Listeners first, then everything that takes time; clients are answered meanwhile."""
         self._state = self._open_state()
         self._session_tokens = SessionTokens(load_or_make_key(self._state))
-        await self._roles.update(self.config, self._state)
+        self._roles.update(self.config, self._state)
         await self._audit.follow(self.config.audit)
         self._server.answer = self._data_plane().answer
         await self._listen()
@@ -157,12 +157,13 @@ class Daemon:
         if config.state_dir != self.config.state_dir:
             log.warning("a change of state_dir takes a restart")
         self.config = config
-        await self._roles.update(config, self._state)
-        await self._audit.follow(config.audit)
+        dropped = self._roles.update(config, self._state)
         self._server.answer = self._data_plane().answer  # who may have nothing any more gets nothing from here on
+        await self._identity.follow(config)
+        await self._roles.stop(dropped)
+        await self._audit.follow(config.audit)
         with contextlib.suppress(ListenError):  # said in the log; the old listeners serve
             await self._listen()
-        await self._identity.follow(config)
         await self._outputs.follow(config)
         await self._renew_roles()
         await self._open_admin()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -110,8 +110,12 @@ class Roles:
         found = {name: role.keeper.certificate for name, role in self._roles.items()}
         return {name: certificate for name, certificate in found.items() if certificate}
 
-    async def update(self, config: Config, state: StateDir | None) -> None:
-        """Take the roles of `config`: what is unchanged goes on untouched, and no live credentials are dropped."""
+    def update(self, config: Config, state: StateDir | None) -> list[Role]:
+        """Take the roles of `config`: what is unchanged goes on untouched, and no live credentials are dropped.
+
+        Returns:
+            The roles that are not kept any more, to be stopped.
+        """
         self._state, self.default = state, config.default_role
         before, self._roles = self._roles, {}
         roles = needed(config)
@@ -123,9 +127,13 @@ class Roles:
             else:
                 self._roles[name] = self._role(name, settings, plan, old)
         kept = {role.keeper for role in self._roles.values()}
-        for role in before.values():
-            if role.keeper not in kept:
-                await _stop(role)
+        return [role for role in before.values() if role.keeper not in kept]
+
+    @staticmethod
+    async def stop(roles: Iterable[Role]) -> None:
+        """Renew these no more."""
+        for role in roles:
+            await _stop(role)
 
     def start(self, make_source: MakeSource) -> None:
         """Begin to renew every role that is not being renewed yet; try those that failed again at once."""

@@ -70,10 +70,11 @@ class Status:
         if missing := self.not_ready():
             return "no credentials: " + "; ".join(missing.values())
         kept = [keeper.last for keeper in self._roles.served().values() if not keeper.idle]
+        kept += [session for sessions in self._roles.tagged().values() for session in sessions.held()]
         if not (held := [credentials for credentials in kept if credentials]):
             return "serving on demand; nobody asks at this time"
         first = min(credentials.expiration for credentials in held)
-        return f"serving {len(held)} role(s), the first expires at {timestamp(first)}"
+        return f"serving {len(held)} session(s), the first expires at {timestamp(first)}"
 
     def _role(self, name: str, role: Role) -> dict[str, Any]:
         """One role: what it holds, until when, and what is wrong, if anything."""

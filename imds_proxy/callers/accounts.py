@@ -61,12 +61,14 @@ class Accounts:
     def __init__(self) -> None:
         self._answers: dict[int, tuple[float, Account]] = {}
         self._lookups: dict[int, tuple[float, asyncio.Task[None]]] = {}
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        # Whoever may take on many uids (a container's, without privilege) must not push out or hold up who has a name.
+        self._nameless: dict[int, tuple[float, Account]] = {}
+        self._turns, self._turns_again = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_AT_ONCE)
         self._complained = False
 
     def known(self, uid: int) -> Account | None:
         """Who a uid is, if that was asked less than a minute ago."""
-        if (answer := self._answers.get(uid)) is None:
+        if (answer := self._answers.get(uid) or self._nameless.get(uid)) is None:
             return None
         asked, account = answer
         return account if asyncio.get_running_loop().time() - asked < _FRESH else None
@@ -96,7 +98,7 @@ class Accounts:
         return self._lookups[uid]
 
     async def _look_up(self, uid: int) -> None:
-        async with self._turns:
+        async with self._turns_again if uid in self._answers else self._turns:
             asked = asyncio.get_running_loop().time()
             try:
                 account = await _in_thread(uid)
@@ -105,9 +107,11 @@ class Accounts:
                 return
         self._complained = False
         self._answers.pop(uid, None)
-        self._answers[uid] = asked, account
-        if len(self._answers) > _MOST_UIDS:
-            del self._answers[next(iter(self._answers))]
+        self._nameless.pop(uid, None)
+        answers = self._answers if account.user is not None else self._nameless
+        answers[uid] = asked, account
+        if len(answers) > _MOST_UIDS:
+            del answers[next(iter(answers))]
 
     def _complain(self, event: str, uid: int, **details: str) -> None:
         """Once until it answers again: what users lose meanwhile are the roles of user and group grants."""

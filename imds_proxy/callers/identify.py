@@ -1,6 +1,7 @@
 """From a connection to its caller: the owner of the client's socket, or an address and nothing else."""
 
 import asyncio
+import os
 import socket
 from asyncio.trsock import TransportSocket
 from collections.abc import Callable
@@ -50,6 +51,10 @@ class Callers:
     def works(self) -> bool:
         """Whether the kernel tells users apart here; where it does not, every caller is an address and nothing else."""
         return self._owners.works()
+
+    async def warm_up(self) -> None:
+        """Ask once who this process is, so that the first client does not wait for what that takes to load."""
+        await self._accounts.of(os.geteuid())
 
     def place(self, listening: socket.socket, listener: str) -> Place:
         """Where a listening socket is."""

@@ -29,6 +29,7 @@ class Identity:
             advice = "needs the kernel's tcp_diag, and RestrictAddressFamilies with AF_NETLINK"
             log.warning("callers have no user here: grants by user or group fit nobody", extra={"advice": advice})
         await self.service_accounts.follow(config)
+        await self.connections.warm_up()
         await self.token_files.follow(grant.token_file for grant in config.grants if grant.token_file)
         self._remarking = asyncio.create_task(_remark(config), name="remark on the config")
 

@@ -142,7 +142,8 @@ class KeySet:
 
 async def _ask_for_keys(url: str, settings: ServiceAccountsConfig) -> bytes:
     """What the issuer's server answers. Raises SourceError."""
-    headers = {"Accept": "application/jwk-set+json, application/json"} | _authorization(settings.token_file)
+    authorization = await asyncio.to_thread(_authorization, settings.token_file)
+    headers = {"Accept": "application/jwk-set+json, application/json"} | authorization
     tls = await asyncio.to_thread(tls_context, _TABLE, settings.ca_bundle)
     answer = await ask(_TABLE, WebRequest("GET", url, headers), tls=tls, timeout=_TIME_LIMIT, direct=is_this_host(url))
     if answer.status in _REFUSED:

@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+_PATIENCE = 0.2  # seconds; who has thousands of processes does not hold up the search for others
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,10 @@ def find_process(uid: int, inode: int) -> Process | None:
         inode: The socket's.
     """
     with contextlib.suppress(OSError):
+        deadline = time.monotonic() + _PATIENCE
         for process in _processes(uid):
+            if time.monotonic() > deadline:
+                break
             if _has_open(process, f"socket:[{inode}]"):
                 return Process(int(process.name), _command(process))
     return None

@@ -19,6 +19,8 @@ def remarks(config: Config) -> Iterator[str]:
             yield f'grants.{number}.user: there is no user "{grant.user}" on this host'
         if grant.group is not None and not _exists(grp.getgrnam, grant.group):
             yield f'grants.{number}.group: there is no group "{grant.group}" on this host'
+        if list(grant.conditions) == ["listener"]:
+            yield f"grants.{number}: names a listener alone: whoever reaches it has the role, this host's users too"
     if config.service_accounts is not None and not any(grant.service_account for grant in config.grants):
         given = "no grant names one" if config.grants else "every account gets the default role"
         yield f"service_accounts: {given}: say in [[grants]] which service_account may have which role"

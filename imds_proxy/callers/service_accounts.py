@@ -4,7 +4,6 @@ In: the config, and tokens. Out: accounts. Errors: NotAccepted, KeysMissing.
 """
 
 import asyncio
-import contextlib
 import importlib
 import logging
 from typing import TYPE_CHECKING, Final
@@ -70,14 +69,17 @@ class ServiceAccounts:
         raise NotAccepted("the token's key is not one of the issuer's")
 
     async def follow(self, config: Config) -> None:
-        """Start, stop or leave it, as the config says. Keys stay where issuer and place are the same."""
+        """Start, stop or leave it, as the config says. Keys stay where issuer and place are the same.
+
+        Whom to believe is another one before this waits for anything: grants of the new config hold already.
+        """
         settings, self._followed = config.service_accounts, True
         if settings == self._settings:
             return
-        await self.close()
         if _place(settings) != _place(self._settings):
             self._keys = None
         self._settings = settings
+        await self.close()
         if settings is not None:
             self._task = asyncio.create_task(self._keep(settings), name="keep service account keys")
 
@@ -86,8 +88,7 @@ class ServiceAccounts:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _keep(self, settings: ServiceAccountsConfig) -> None:
         problem = await asyncio.to_thread(missing_package)

@@ -38,6 +38,12 @@ class TokenFiles:
     def __init__(self) -> None:
         self._files: dict[str, _TokenFile] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._followed = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether each was tried, so that a token that none holds is a wrong one."""
+        return self._followed and all(file.tried.is_set() for file in self._files.values())
 
     def match(self, sent: bytes) -> str | None:
         """The file that holds what was sent, the first of the config if several do; takes the same time for each."""
@@ -49,7 +55,7 @@ class TokenFiles:
 
     async def follow(self, paths: Iterable[str]) -> None:
         """Keep these files and no others; returns once each new one was tried."""
-        wanted = list(dict.fromkeys(paths))
+        wanted, self._followed = list(dict.fromkeys(paths)), True
         for path in self._files.keys() - set(wanted):
             await self._drop(path)
         self._files = {path: self._files.get(path) or _TokenFile(path) for path in wanted}
@@ -68,8 +74,7 @@ class TokenFiles:
     async def _drop(self, path: str) -> None:
         task = self._tasks.pop(path)
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.gather(task, return_exceptions=True)
 
 
 class _TokenFile:

@@ -28,7 +28,8 @@ def check_as(config: Config, who: str) -> int:
         return 0 if roles else 1
     for number, (grant, misfits) in enumerate(grants.considered(caller)):
         print(f"  grants.{number}  {_verdict(grant, misfits)}")
-    print(f"gets {', '.join(roles)}; its list shows {roles[0]}" if roles else "gets nothing")
+    shows = "" if caller.token_file else f"; its list shows {roles[0]}" if roles else ""
+    print(f"gets {', '.join(roles)}{shows}" if roles else "gets nothing")
     return 0 if roles else 1
 
 
@@ -65,7 +66,7 @@ def _caller(config: Config, given: dict[str, str]) -> "Caller":
     listener = given.get("listener", config.metadata.listen[0])
     if listener not in config.metadata.listen:
         raise ConfigError(f"--as listener={listener}: is none of metadata.listen: {', '.join(config.metadata.listen)}")
-    caller = Caller("127.0.0.1", listener, b"")
+    caller = Caller("::1" if listener.startswith("[") else "127.0.0.1", listener, b"")
     if "address" in given:
         caller = replace(caller, address=_address(given["address"]))
     if _OF_A_PROCESS & set(given):

@@ -13,7 +13,7 @@ from imds_proxy.metadata.container import TOKEN_FOLDER
 from imds_proxy.metadata.imds import NO_ROLE, TOKEN_HEADER, TTL_HEADER
 
 _TIME_LIMIT = 5.0
-_OK, _NOT_FOUND, _UNAVAILABLE = 200, 404, 503
+_OK, _UNAUTHORIZED, _NOT_FOUND, _UNAVAILABLE = 200, 401, 404, 503
 _PATIENCE, _STEP = 5.0, 0.1
 _ROLE_LIST = "latest/meta-data/iam/security-credentials/"
 
@@ -72,6 +72,8 @@ def _document(target: Target, role: str | None) -> dict[str, str] | None:
     """A role's document, None while there is none; raises ImdsProxyError where this user may not have it."""
     if role and (token := container_token(target, role)) is not None:
         code, body = ask(f"{target.endpoint}roles/{role}", {"Authorization": token})
+        if code == _UNAUTHORIZED:
+            raise no_access(target, role)
     else:
         if role is None:
             code, body = _metadata(target, _ROLE_LIST)
@@ -101,7 +103,7 @@ def no_access(target: Target, role: str | None) -> ImdsProxyError:
         return ImdsProxyError("the daemon has no role for this user", advice)
     path = target.state_dir / TOKEN_FOLDER / role
     return ImdsProxyError(
-        f'role "{role}" is not the one this user gets, and its token file cannot be read: {path}',
+        f'role "{role}" is not the one this user gets, and its token is not in a file that can be read: {path}',
         f"run this as the user the daemon runs as; {advice}",
     )
 

@@ -80,6 +80,8 @@ class ContainerCredentials:
         caller = replace(request.caller, token_file=file)
         granted = is_role_token or (file is not None and name in self._grants.roles_for(caller))
         keeper = self._keepers.get(name) if granted else None
+        if keeper is None and not self._tokens.files.ready:  # a 401 would send some SDKs on to instance metadata
+            return error(503, "TokensUnavailable", "the token files are being read")._replace(role=name)
         if keeper is None:
             words = "the Authorization token is missing or not this role's"
             return error(401, "AccessDenied", words)._replace(role=name, caller=caller)

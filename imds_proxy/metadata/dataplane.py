@@ -13,7 +13,7 @@ from imds_proxy.metadata.guard import Guard
 from imds_proxy.metadata.imds import InstanceMetadata
 from imds_proxy.metadata.instance import instance_documents
 from imds_proxy.metadata.limits import CallerLimits
-from imds_proxy.metadata.message import Request, Response
+from imds_proxy.metadata.message import NO_ANSWER, Request, Response
 from imds_proxy.metadata.routes import route
 from imds_proxy.metadata.tokens import Tokens
 from imds_proxy.renewal.keeper import Keeper
@@ -79,6 +79,8 @@ class DataPlane:
         if response.protocol == "container":
             late = error(503, "Throttling", "too many requests; see rate_limit")
             return late._replace(slow=True, role=response.role, caller=response.caller)
+        if response.document in _CREDENTIALS:  # any other answer there aborts the C runtime (PROTOCOL.md 16)
+            return response._replace(status=NO_ANSWER, body=b"", slow=True)
         return response._replace(status=503, body=b"too many requests; see rate_limit", slow=True)
 
     def _record(self, request: Request, response: Response) -> None:

@@ -30,6 +30,9 @@ REQUEST_TIME = 10.0
 IDLE_TIME = 75.0
 """Seconds that a connection is kept between requests."""
 
+CALLER_TIME = 60.0
+"""Seconds that a connection is its caller's: then the next answer is its last, because a user may have left a group."""
+
 LINGER_TIME = 2.0
 """Seconds that a client has to stop sending after an answer that it did not expect to be the last."""
 SLOW_TIME = 1.0
@@ -79,6 +82,7 @@ class HttpProtocol(asyncio.Protocol):
         self._transport: Any = None
         self._caller: Caller | None = None
         self._inode = 0
+        self._known_until = 0.0
         self._early = b""
         """What came before it was known from whom."""
         self._out: list[bytes] = []
@@ -103,18 +107,23 @@ class HttpProtocol(asyncio.Protocol):
         self._head_size = self._body_size = self._fed = 0
         self._head_whole = False
 
+    @property
+    def principal(self) -> bytes:
+        """Its caller's; nothing while that is not known."""
+        return self._caller.principal if self._caller is not None else b""
+
     # The socket
 
     def connection_made(self, transport: Any) -> None:
         """A client connected."""
         self._transport = transport
         self.deadline = time.monotonic() + REQUEST_TIME
-        self._endpoint.opened(self)
         self._endpoint.identify(self, transport)
+        self._endpoint.opened(self)
 
     def identified(self, caller: Caller, inode: int) -> None:
         """It is known who connected: answer what they have asked meanwhile."""
-        self._caller, self._inode = caller, inode
+        self._caller, self._inode, self._known_until = caller, inode, time.monotonic() + CALLER_TIME
         if self._early and not self._transport.is_closing():
             self._transport.resume_reading()
             self.data_received(self._early)
@@ -268,7 +277,7 @@ class HttpProtocol(asyncio.Protocol):
         self._pipelined += 1
         more = self._pipelined < MAX_PIPELINED and not self._endpoint.draining and not self._upgrades_with_body()
         self._slow = response.slow
-        more = more and not self._slow
+        more = more and not self._slow and time.monotonic() < self._known_until
         self._lingers = not more
         keep_alive = more and self._parser.should_keep_alive()
         self._send(response, time.perf_counter() - began, keep_alive=keep_alive)

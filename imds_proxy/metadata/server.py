@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from typing import Any
@@ -111,10 +112,9 @@ class Server:
         return self._date[1]
 
     def opened(self, connection: HttpProtocol) -> None:
-        """Admit a connection; over the cap the one that was idle longest makes room, else the new one goes."""
+        """Admit a connection; over the cap another one makes room, or it goes itself."""
         if len(self._connections) >= MAX_CONNECTIONS:
-            idle = (other for other in self._connections if not other.busy)
-            victim = min(idle, key=lambda other: other.active, default=connection)
+            victim = self._victim(connection)
             self._connections.discard(victim)
             victim.abort()
             if victim is connection:
@@ -124,6 +124,16 @@ class Server:
         if not self._sweeping:
             self._sweeping = True
             asyncio.get_running_loop().call_later(_SWEEP_EVERY, self._sweep)
+
+    def _victim(self, newcomer: HttpProtocol) -> HttpProtocol:
+        """The one that was idle longest; else one of the caller who has most: nobody can shut the others out."""
+        idle = [other for other in self._connections if not other.busy]
+        if idle:
+            return min(idle, key=lambda other: other.active)
+        [(principal, _)] = Counter(other.principal for other in self._connections).most_common(1)
+        if principal == newcomer.principal:
+            return newcomer
+        return min((o for o in self._connections if o.principal == principal), key=lambda other: other.deadline)
 
     def closed(self, connection: HttpProtocol) -> None:
         """Forget a connection."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from imds_proxy.telemetry.stats import RequestStats
 
 WINDOW: Final = 1.0  # seconds
 MOST_BURSTS: Final = 500  # of those handed out, and as many of those refused
+MOST_NAMES: Final = 10  # of roles, of which one caller is refused in a window
+OTHERS: Final = "*"  # further ones: names that somebody invents must hide nobody else's refusals, nor fill a disk
 _MOST_SEARCHES: Final = 64  # each looks through the processes of a user: a few milliseconds
 _SEARCHED_WITHIN: Final = 0.5  # seconds, at stop
 
@@ -61,6 +64,8 @@ class Audit:
         self._clock = clock
         self._find_process = find_process
         self._stats = stats
+        self._names: Counter[Who] = Counter()
+        """How many roles each caller is refused in the windows that go on."""
         self._refused, self._handed_out = _Window(handed_out=False), _Window(handed_out=True)
         # Of its own, and one alone: what looks for processes must not be in anything else's way.
         self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="audit")
@@ -96,9 +101,15 @@ class Audit:
         window = self._handed_out if status == OK else self._refused
         account = who.service_account
         kind = (who.uid, who.address, who.listener, account, who.token_file, role, status, document, protocol, key)
-        if (burst := window.bursts.get(kind)) is not None:
+        burst = window.bursts.get(kind)
+        if burst is None and status != OK and self._names.get(who, 0) >= MOST_NAMES:
+            role, kind = OTHERS, (*kind[:5], OTHERS, *kind[6:])
+            burst = window.bursts.get(kind)
+        if burst is not None:
             burst.count += 1
         elif len(window.bursts) < MOST_BURSTS:
+            if status != OK:
+                self._names[who] += 1
             words, search = user_agent[:USER_AGENT_LENGTH], self._search(who.uid, inode)
             began = self._clock.wall()
             window.bursts[kind] = Burst(began, who, role, document, protocol, status, key, words, search)
@@ -144,8 +155,13 @@ class Audit:
             asyncio.get_running_loop().call_later(WINDOW, self._forget, asked)
 
     def _end(self, window: _Window, kind: Kind) -> None:
-        if (burst := window.bursts.pop(kind, None)) is not None:  # else it was told at the stop
-            self._tell(burst_record(burst))
+        if (burst := window.bursts.pop(kind, None)) is None:  # it was told at the stop
+            return
+        if burst.status != OK:
+            self._names[burst.who] -= 1
+            if not self._names[burst.who]:
+                del self._names[burst.who]
+        self._tell(burst_record(burst), refusal=burst.status != OK)
 
     def _count_more(self, window: _Window) -> None:
         if not window.more:
@@ -158,11 +174,11 @@ class Audit:
         if more:
             self._tell(more_record(more, window.more_since, handed_out=window.handed_out))
 
-    def _tell(self, record: logging.LogRecord) -> None:
+    def _tell(self, record: logging.LogRecord, *, refusal: bool = False) -> None:
         if self._writer is None:
             tell(record)
         else:
-            self._writer.put(self._formatter.format(record))
+            self._writer.put(self._formatter.format(record), refusal=refusal)
 
     async def _close_writer(self) -> None:
         writer, self._writer = self._writer, None

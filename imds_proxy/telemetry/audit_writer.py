@@ -60,9 +60,9 @@ class AuditWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit-file")
         self._task = asyncio.create_task(self._run(), name="audit file")
 
-    def put(self, line: str) -> None:
-        """Have a line written."""
-        if len(self._lines) < MOST_LINES:
+    def put(self, line: str, *, refusal: bool = False) -> None:
+        """Have a line written; where too many wait, what was refused makes no others be lost."""
+        if len(self._lines) < (MOST_LINES // 2 if refusal else MOST_LINES):
             self._lines.append(line.encode() + b"\n")
             self._news.set()
         else:

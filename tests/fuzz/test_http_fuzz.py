@@ -26,6 +26,7 @@ TOKEN = SessionTokens(KEY).issue(21600, CALLER.principal, NOW)
 FORGED = SessionTokens(b"x" * 32).issue(21600, CALLER.principal, NOW)
 ROLE = "/latest/meta-data/iam/security-credentials/deploy"
 STATUSES = {200, 400, 401, 403, 404, 405, 413, 414, 431}
+MALFORMED = {414: 400, 431: 400}
 HELD = credentials("deploy", now=NOW)
 SECRETS = [HELD.secret_access_key.reveal().encode(), HELD.session_token.reveal().encode()]
 ROOM = 64 * 1024
@@ -253,7 +254,9 @@ def test_valid_requests_are_answered_alike_however_they_are_cut(answer, chosen, 
 @FEWER
 @given(mutated(TOKEN), cuts)
 def test_mutated_requests_are_answered_alike_however_they_are_cut(answer, data, cuts):
-    assert statuses(converse(answer, in_pieces(data, cuts))) == statuses(converse(answer, [data]))
+    """Of a request that is malformed in two ways the cut decides which is seen first: then both are refusals."""
+    cut, whole = statuses(converse(answer, in_pieces(data, cuts))), statuses(converse(answer, [data]))
+    assert [MALFORMED.get(status, status) for status in cut] == [MALFORMED.get(status, status) for status in whole]
 
 
 @FEWER

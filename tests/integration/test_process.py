@@ -86,7 +86,7 @@ def test_systemd_hears_ready_only_with_the_first_credentials(aws, hanging, syste
     assert not any("READY" in message for message in systemd.messages())
     hanging.set()
     message = systemd.wait_for("READY")
-    assert "serving 1 role(s)" in message["STATUS"]
+    assert "serving 1 session(s)" in message["STATUS"]
     assert daemon.ready()
 
 
@@ -124,7 +124,7 @@ def test_with_grants_ready_waits_for_what_somebody_may_have(aws, hanging, system
     time.sleep(1)
     assert not any("READY" in message for message in systemd.messages())
     hanging.set()
-    assert "serving 1 role(s)" in systemd.wait_for("READY")["STATUS"]
+    assert "serving 1 session(s)" in systemd.wait_for("READY")["STATUS"]
 
 
 def test_with_grants_a_role_that_aws_refuses_does_not_hold_ready_back(aws, systemd, start_daemon):

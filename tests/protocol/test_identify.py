@@ -9,8 +9,9 @@ import pytest
 
 from imds_proxy.callers.accounts import Account, Accounts
 from imds_proxy.callers.identify import Callers
-from imds_proxy.callers.socket_owner import SocketOwners
-from imds_proxy.metadata import http
+from imds_proxy.callers.socket_owner import Owner, SocketOwners
+from imds_proxy.callers.token_files import TokenFiles
+from imds_proxy.metadata import http, server
 from support.plane import plane
 from support.wire import request, wire
 
@@ -154,3 +155,38 @@ async def test_the_kernel_is_asked_once_for_each_connection(monkeypatch):
                 for _ in range(3):
                     assert (await connection.ask(request("/"))).status == 401
     assert len(asked) == 2
+
+
+async def test_a_connection_is_its_callers_for_a_minute(monkeypatch):
+    """Who was taken out of a group would keep its role for as long as a connection is kept busy."""
+    monkeypatch.setattr(http, "CALLER_TIME", 0.3)
+    async with plane() as plane_, wire(plane_) as connection:
+        assert "connection" not in (await connection.ask(request("/"))).headers
+        await asyncio.sleep(0.4)
+        assert (await connection.ask(request("/"))).headers["connection"] == "close"
+        assert await connection.rest() == b""
+
+
+async def test_nobody_shuts_the_others_out_with_requests_that_never_end(monkeypatch):
+    """One user's thousand begun requests would be all that the daemon has room for."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    whose = iter([1, 1, 1, 2])
+    monkeypatch.setattr(SocketOwners, "owner", lambda *_: Owner(next(whose), 1))
+    monkeypatch.setattr(Accounts, "known", lambda _self, uid: Account(uid))
+    async with plane() as plane_, wire(plane_) as first, wire(plane_) as second, wire(plane_) as third:
+        for connection in (first, second, third):
+            await connection.send(b"G")
+            await asyncio.sleep(0.02)
+        async with wire(plane_) as other:
+            assert (await other.ask(request("/"))).status == 401
+            assert await first.rest() == b""
+
+
+async def test_until_the_token_files_are_read_a_token_is_not_a_wrong_one(monkeypatch):
+    """A 401 sends JavaScript v2 and Java v2 on to instance metadata, and to the host's role there."""
+    monkeypatch.setattr(TokenFiles, "ready", False)
+    async with plane() as plane_:
+        answers = [await plane_.ask(f"/roles/{role}", headers={"Authorization": "x"}) for role in ("deploy", "nobodys")]
+        assert [answer.status for answer in answers] == [503, 503]
+        assert answers[0].body == answers[1].body
+        assert (await plane_.get_container("deploy")).status == 200

@@ -61,6 +61,17 @@ async def test_refused_requests_count_and_the_container_protocol_has_its_own_wor
         assert plane_.stats.limited["container"] == 1
 
 
+async def test_a_role_document_is_refused_without_a_word():
+    """Any body there, with any status, ends every process that uses the AWS C runtime (PROTOCOL.md 16)."""
+    async with plane(metadata={"rate_limit": 1}) as plane_:
+        await spend(plane_)
+        began = time.monotonic()
+        answer = await plane_.ask("/latest/meta-data/iam/security-credentials/deploy")
+        assert answer.status is None
+        assert time.monotonic() - began > SLOW_TIME * 0.9
+        assert plane_.stats.limited["imds_v1"] == 1
+
+
 async def test_other_sites_pages_are_limited_too():
     async with plane(metadata={"rate_limit": 1}) as plane_:
         statuses = [(await plane_.ask("/", headers={"Origin": "https://example.com"})).status for _ in range(BURST + 1)]

@@ -149,6 +149,7 @@ async def build(config, served, *, clock, region="eu-west-1", audit=None):
     of_roles = {name: (CONTAINER_TOKEN + name).encode() for name in served}
     tokens = Tokens(SessionTokens(KEY), of_roles, TokenFiles(), ServiceAccounts())
     await tokens.service_accounts.follow(config)
+    await tokens.files.follow(())
     return data_plane(
         config,
         served,

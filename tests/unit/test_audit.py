@@ -1,11 +1,13 @@
 """Which lines the audit tells, and what is in them (telemetry/audit.py, audit_line.py)."""
 
 import asyncio
+import dataclasses
 import io
 import json
 import logging
 import threading
 import time
+from collections import Counter
 from typing import NamedTuple
 
 import pytest
@@ -181,11 +183,12 @@ def test_what_was_not_told_yet_is_told_at_the_stop(lines):
 
 
 def test_role_names_that_a_client_invents_fill_no_memory_and_hide_nothing(lines):
-    """Ten thousand refusals with names of 2 kB each, and among them the answer that matters."""
+    """Refusals of ten thousand callers with names of 2 kB each, and among them the answer that matters."""
 
     async def story(audit):
         for number in range(10_000):
-            audit.record(BUILD, **DENIED | {"role": f"{number}-" + "x" * 2000, "user_agent": "y" * 10_000})
+            who = dataclasses.replace(BUILD, uid=number)
+            audit.record(who, **DENIED | {"role": f"{number}-" + "x" * 2000, "user_agent": "y" * 10_000})
         audit.record(ANOTHER, **ANSWER)
         window = audit._refused
         assert len(window.bursts) == audit_module.MOST_BURSTS
@@ -330,6 +333,25 @@ async def test_a_search_at_the_stop_is_waited_for():
     assert line["pid"] == 1
 
 
+def test_a_caller_that_invents_names_hides_nobody_elses_refusals(lines):
+    """Whoever has no role could fill the disk with lines, and be alone in them."""
+
+    async def story(audit):
+        for number in range(10_000):
+            audit.record(BUILD, **DENIED | {"role": f"x{number}"})
+        audit.record(ANOTHER, **DENIED)
+        await asyncio.sleep(1.1)
+        audit.record(BUILD, **DENIED | {"role": "again"})
+        await asyncio.sleep(1.1)
+        assert not audit._names
+
+    audited(story)
+    told = [(line.get("uid"), line["role"], line["count"]) for line in lines()]
+    named = [(BUILD.uid, f"x{number}", 1) for number in range(audit_module.MOST_NAMES)]
+    others = (BUILD.uid, "*", 10_000 - audit_module.MOST_NAMES)
+    assert Counter(told) == Counter([*named, others, (ANOTHER.uid, DENIED["role"], 1), (BUILD.uid, "again", 1)])
+
+
 async def test_one_search_at_a_time_few_in_all_and_one_for_a_connection():
     """Whoever makes a thousand different requests must not have the processes searched a thousand times."""
     running, most, asked = 0, 0, []
@@ -346,7 +368,7 @@ async def test_one_search_at_a_time_few_in_all_and_one_for_a_connection():
             running -= 1
 
     same = [(BUILD, DENIED | {"role": str(number), "inode": 5}) for number in range(100)]
-    different = [(BUILD, DENIED | {"role": f"x{number}", "inode": 10 + number}) for number in range(300)]
+    different = [(dataclasses.replace(BUILD, uid=n), DENIED | {"inode": 10 + n}) for n in range(2000, 2300)]
     await told_with(find, *same, *different)
     assert most == 1
     assert len(asked) == len(set(asked)) == 64
@@ -357,7 +379,8 @@ async def test_searches_that_never_end_do_not_pile_up():
     audit = Audit(Clock(), lambda *_: hang.wait(20) and None, RequestStats())
     for second in range(3):
         for number in range(100):
-            audit.record(BUILD, **DENIED | {"role": f"{second} {number}", "inode": 1 + second * 100 + number})
+            who = dataclasses.replace(BUILD, uid=number)
+            audit.record(who, **DENIED | {"inode": 1 + second * 100 + number})
         await asyncio.sleep(1.1)
     assert len(audit._searches) == 64
     assert audit._thread._work_queue.qsize() < 64

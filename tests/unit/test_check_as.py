@@ -42,7 +42,7 @@ WHOLE = config(service_accounts=SERVICE_ACCOUNTS)
         ("service-account=shop/frontend", "gets web; its list shows web"),
         ("service-account=other/frontend", "gets nothing"),
         ("user=root,service-account=other/frontend", "gets nothing"),
-        ("token-file=/run/jobs.token", "gets jobs; its list shows jobs"),
+        ("token-file=/run/jobs.token", "gets jobs"),
     ],
 )
 def test_it_says_what_a_caller_would_get(capsys, who, gets):
@@ -136,3 +136,9 @@ def test_believed_accounts_that_no_grant_names_are_remarked_on(grants, given):
     roles = role_table("web", default=True) | role_table("jobs")
     made = parse({"roles": roles, "grants": grants, "service_accounts": SERVICE_ACCOUNTS}, "t")
     assert any(f"service_accounts: {given}" in remark for remark in remarks(made))
+
+
+def test_a_listener_that_stands_alone_is_remarked_on():
+    """Meant for containers, it is every local user's too."""
+    made = parse({"roles": role_table("web"), "grants": [{"role": "web", "listener": "127.0.0.1:1338"}]}, "t")
+    assert any("names a listener alone" in remark for remark in remarks(made))

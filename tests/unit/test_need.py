@@ -83,7 +83,7 @@ class Watched:
         self.state = state
 
     async def follow(self, config):
-        await self.roles.update(config, self.state)
+        await self.roles.stop(self.roles.update(config, self.state))
         self.roles.start(self._make)
         await asyncio.sleep(2)
 
@@ -203,7 +203,7 @@ def test_after_a_restart_saved_credentials_of_a_role_on_demand_are_served(tmp_pa
 
     async def main(*, restarted):
         watched = Watched(StateDir(tmp_path))
-        await watched.roles.update(config("a?"), watched.state)
+        await watched.roles.stop(watched.roles.update(config("a?"), watched.state))
         watched.roles.start(watched._make)
         held = watched.roles.served()["a"].serve()
         await asyncio.sleep(2)

@@ -106,18 +106,18 @@ async def test_a_file_that_a_reload_brings_renews_its_role_in_time_and_needs_no_
         return source
 
     roles = Roles(Clock(lambda: NOW), RenewalStats(), lambda: None)
-    await roles.update(config(files=False), None)
+    await roles.stop(roles.update(config(files=False), None))
     roles["deploy"].keeper.adopt(credentials(now=NOW), due=False)
     roles.start(make)
     await asyncio.sleep(0)
     held = roles.live("deploy")
-    await roles.update(config(), None)
+    await roles.stop(roles.update(config(), None))
     roles.start(make)
     await asyncio.sleep(0)
     assert roles.live("deploy") == held
     assert NOW + 20 * MINUTE < roles["deploy"].keeper.next_attempt <= NOW + 29 * MINUTE
     assert [source.calls for source in calls] == [0, 0]
     keeper = roles["deploy"].keeper
-    await roles.update(config(), None)
+    await roles.stop(roles.update(config(), None))
     assert roles["deploy"].keeper is keeper
     await roles.close()

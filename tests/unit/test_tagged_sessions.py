@@ -180,7 +180,7 @@ async def roles_of(config, roles=None):
         roles.sources[-1].settings = settings
         return roles.sources[-1]
 
-    await roles.update(config, None)
+    await roles.stop(roles.update(config, None))
     roles.start(make_source)
     return roles
 
@@ -190,7 +190,7 @@ async def test_who_asks_while_the_daemon_starts_need_not_ask_twice():
     """A pod that starts with its node would lose its first try."""
     clock, stats = asyncio.get_running_loop().clock(), RenewalStats()
     roles = Roles(clock, stats, lambda: None)
-    await roles.update(config(), None)
+    await roles.stop(roles.update(config(), None))
     assert roles.tagged()["pods"].serve(pod()) is None
     await asyncio.sleep(5)
     roles.start(lambda *_: Aws(clock))
