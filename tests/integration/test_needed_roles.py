@@ -86,6 +86,17 @@ def test_credential_process_says_who_may_not_have_a_role_and_does_not_wait(aws, 
         assert time.monotonic() - began < 4
 
 
+def test_credential_process_says_that_a_token_is_not_the_roles(aws, start_daemon):
+    """It would look like AWS's fault, and take five seconds to say so."""
+    daemon = start_daemon()
+    (daemon.state / "tokens/deploy").write_text("another-token-than-the-daemon-has")
+    began = time.monotonic()
+    done = daemon.cli("credential-process", "--role", "deploy")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is not the one this user gets" in done.stderr
+    assert time.monotonic() - began < 4
+
+
 def test_a_restart_serves_what_was_held_without_a_call(aws, start_daemon):
     daemon = start_daemon(ON_DEMAND)
     daemon.get(ROLE_LIST)

@@ -78,8 +78,9 @@ async def test_a_process_of_this_host_is_its_user_at_loopback(callers, connected
     assert again == [(caller, inode)]  # at once: the user is known by now
 
 
-async def test_a_request_that_comes_before_its_user_is_known_waits_and_is_answered(monkeypatch):
-    """The first request of every user would fail, or be answered as nobody's."""
+@pytest.fixture
+def release(monkeypatch):
+    """Every user is new, and is known once this is set."""
     release = asyncio.Event()
 
     async def slow(_self, uid):
@@ -88,6 +89,11 @@ async def test_a_request_that_comes_before_its_user_is_known_waits_and_is_answer
 
     monkeypatch.setattr(Accounts, "known", lambda _self, _uid: None)
     monkeypatch.setattr(Accounts, "of", slow)
+    return release
+
+
+async def test_a_request_that_comes_before_its_user_is_known_waits_and_is_answered(release):
+    """The first request of every user would fail, or be answered as nobody's."""
     async with plane(grants=[{"role": "deploy", "group": "root"}]) as plane_, wire(plane_) as connection:
         headers = {"x_aws_ec2_metadata_token_ttl_seconds": "60"}
         await connection.send(request("/latest/api/token", "PUT", **headers) * 2)
@@ -98,48 +104,31 @@ async def test_a_request_that_comes_before_its_user_is_known_waits_and_is_answer
         assert (await answering).status == (await connection.answer("PUT")).status == 200
 
 
-async def test_a_large_first_request_of_a_new_user_loses_nothing(monkeypatch):
+async def test_a_large_first_request_of_a_new_user_loses_nothing(release):
     """What is sent meanwhile stays with the kernel; all of it is answered in order."""
-
-    async def slow(_self, uid):
-        await asyncio.sleep(0.1)
-        return Account(uid, "root", frozenset({0}), frozenset({"root"}))
-
-    monkeypatch.setattr(Accounts, "known", lambda _self, _uid: None)
-    monkeypatch.setattr(Accounts, "of", slow)
+    asyncio.get_running_loop().call_later(0.1, release.set)
     async with plane() as plane_:
         body = b"x" * (http.MAX_BODY - 1)
         answer = await plane_.ask("/", "POST", body=body)
         assert answer.status == 405
 
 
-async def test_a_client_that_leaves_before_its_user_is_known_leaves_nothing_behind(monkeypatch):
-    async def slow(_self, uid):
-        await asyncio.sleep(0.1)
-        return Account(uid)
-
-    monkeypatch.setattr(Accounts, "known", lambda _self, _uid: None)
-    monkeypatch.setattr(Accounts, "of", slow)
+async def test_a_client_that_leaves_before_its_user_is_known_leaves_nothing_behind(release):
     async with plane() as plane_:
         async with wire(plane_) as connection:
             await connection.send(request("/"))
+        release.set()
         await asyncio.sleep(0.3)
         assert plane_.stats.connections == 0
 
 
-async def test_a_request_whose_user_is_not_known_yet_is_answered_before_the_daemon_ends(monkeypatch):
+async def test_a_request_whose_user_is_not_known_yet_is_answered_before_the_daemon_ends(release):
     """A restart would cost somebody an answer that is owed already."""
-
-    async def slow(_self, uid):
-        await asyncio.sleep(0.2)
-        return Account(uid, "root", frozenset({0}), frozenset({"root"}))
-
-    monkeypatch.setattr(Accounts, "known", lambda _self, _uid: None)
-    monkeypatch.setattr(Accounts, "of", slow)
     async with plane() as plane_, wire(plane_) as connection:
         await connection.send(request("/"))
         await asyncio.sleep(0.1)
         closing = asyncio.create_task(plane_.server.close())
+        asyncio.get_running_loop().call_later(0.1, release.set)
         answer = await connection.answer()
         assert (answer.status, answer.headers["connection"]) == (401, "close")
         await closing

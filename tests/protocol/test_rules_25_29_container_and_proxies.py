@@ -10,6 +10,8 @@ import urllib.request
 
 import pytest
 
+from imds_proxy.callers import ServiceAccount
+from imds_proxy.callers.service_accounts import ServiceAccounts
 from imds_proxy.cli import client, environment
 from imds_proxy.cli.main import main
 from imds_proxy.clock import Clock
@@ -89,6 +91,26 @@ async def test_rule_25_reached_at_the_link_local_addresses(namespace, address):
     async with plane(metadata={"listen": [address]}) as plane_:
         answer = await plane_.ask("/roles/deploy", headers=authorization())
         assert json.loads(answer.body)["AccessKeyId"] == credentials().access_key_id
+
+
+@pytest.mark.parametrize("address", ["169.254.170.23:80", "[fd00:ec2::23]:80"])
+async def test_rule_25_a_service_account_has_its_role_at_the_address_of_eks(namespace, address, monkeypatch):
+    """What EKS sets in a pod would lead nowhere on a cluster outside AWS."""
+    account = ServiceAccount("shop", "frontend", "frontend-1")
+
+    async def follow(*_):
+        pass
+
+    monkeypatch.setattr(ServiceAccounts, "follow", follow)
+    monkeypatch.setattr(ServiceAccounts, "verify", lambda _self, token, _now: {"its-token": account}[token])
+    tables = {
+        "grants": [{"role": "deploy", "service_account": "shop/*"}],
+        "service_accounts": {"issuer": "https://cluster", "jwks_file": "/etc/jwks.json"},
+    }
+    async with plane(metadata={"listen": [address]}, **tables) as plane_:
+        answer = await plane_.ask("/v1/credentials", headers={"Authorization": "its-token"})
+        assert answer.status == 200
+        assert json.loads(answer.body)["RoleArn"].endswith("/deploy")
 
 
 async def test_rule_26_a_roles_own_token_is_beside_the_grants_and_no_connection_is():

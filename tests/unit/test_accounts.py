@@ -229,3 +229,30 @@ def test_a_user_database_that_hangs_stops_nobody_else(tmp_path):
     assert user == "None"
     assert float(worst) < 0.3
     assert time.monotonic() - before < 2
+
+
+async def test_who_takes_on_many_uids_pushes_out_nobody_who_has_a_name(monkeypatch, accounts):
+    """Rootless containers have tens of thousands: one user could take the roles of groups from all others."""
+    monkeypatch.setattr(room, "_MOST_UIDS", 5)
+    monkeypatch.setattr(room, "look_up", lambda uid: Account(uid, "root" if uid == 0 else None))
+    await accounts.of(0)
+    for uid in range(100_000, 100_020):
+        await accounts.of(uid)
+    assert accounts.known(0) == Account(0, "root")
+    assert len(accounts._nameless) == 5
+
+
+async def test_who_is_known_waits_for_none_of_many_new_uids(monkeypatch, accounts, database):
+    """While they are looked up slowly, the others' answers would end one after the other."""
+    database.answer.set()
+    await accounts.of(0)
+    database.answer.clear()
+    many = [asyncio.create_task(accounts.of(uid)) for uid in range(100_000, 100_100)]
+    await asyncio.sleep(0.05)
+    monkeypatch.setattr(room, "_FRESH", 0.0)
+    again = asyncio.create_task(accounts.of(0))
+    await asyncio.sleep(0.05)
+    assert database.asked.count(0) == 2
+    database.answer.set()
+    assert await again == Account(0, "user0")
+    await asyncio.gather(*many)

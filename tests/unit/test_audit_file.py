@@ -297,6 +297,22 @@ async def test_lines_that_wait_are_bounded_and_what_is_lost_is_said_in_the_file(
     assert [r.count for r in caplog.records if r.message == "audit lines lost"] == [150]
 
 
+async def test_refusals_that_wait_leave_room_for_what_was_handed_out(writer, path, monkeypatch):
+    """Whoever is refused all the time could have the lines lost that say who got the keys."""
+    monkeypatch.setattr(audit_writer, "MOST_LINES", 100)
+    await until(path.exists)
+    shutil.rmtree(path.parent)
+    for number in range(250):
+        writer.put(json.dumps({"refused": number}), refusal=True)
+    for number in range(50):
+        writer.put(json.dumps({"handed out": number}))
+    path.parent.mkdir()
+    await until(lambda: "audit lines lost" in content(path))
+    lines = [json.loads(line) for line in content(path).splitlines()]
+    assert [line["handed out"] for line in lines if "handed out" in line] == list(range(50))
+    assert lines[-1]["count"] == 200
+
+
 async def test_what_could_not_be_written_at_the_stop_is_told_of(path, caplog, quick):
     shutil.rmtree(path.parent)
     writer = AuditWriter(str(path), Clock(), RequestStats())

@@ -143,6 +143,7 @@ def test_two_served_roles_need_no_default_beside_grants():
         ({}, "grants.0: says nobody: add user, group, uid, gid, address, listener, service_account or token_file"),
         ({"role": "nobody", "uid": 1}, "grants.0.role: there is no role 'nobody'"),
         ({"user": "1000"}, "grants.0.user: expected a name; a number goes into uid or gid"),
+        ({"user": "a\0b"}, "grants.0.user: holds a null character"),
         ({"user": ""}, "grants.0.user: should have at least 1 character"),
         ({"uid": "build"}, "grants.0.uid: expected a whole number"),
         ({"uid": -1}, "grants.0.uid: should be greater than or equal to 0"),

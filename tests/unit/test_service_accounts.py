@@ -469,3 +469,20 @@ async def test_without_the_table_nothing_runs():
     assert asyncio.all_tasks() == before
     refused(token(), NOW, subject)
     await subject.close()
+
+
+async def test_a_reload_believes_another_issuer_before_it_waits_for_anything(monkeypatch):
+    """The new grants hold already: an account of the old cluster would have its namesake's role."""
+    subject, close, seen = ServiceAccounts(), ServiceAccounts.close, []
+
+    async def closing(subject):
+        seen.append((subject._settings, subject._keys))
+        await close(subject)
+
+    monkeypatch.setattr(ServiceAccounts, "close", closing)
+    old, new = (ServiceAccountsConfig(issuer=issuer, jwks_file="/nonexistent") for issuer in (ISSUER, "https://new"))
+    await subject.follow(SimpleNamespace(service_accounts=old))
+    await subject.follow(SimpleNamespace(service_accounts=new))
+    assert seen[-1] == (new, None)
+    refused(token(), NOW, subject)
+    await subject.close()
