@@ -483,6 +483,6 @@ async def test_a_reload_believes_another_issuer_before_it_waits_for_anything(mon
     old, new = (ServiceAccountsConfig(issuer=issuer, jwks_file="/nonexistent") for issuer in (ISSUER, "https://new"))
     await subject.follow(SimpleNamespace(service_accounts=old))
     await subject.follow(SimpleNamespace(service_accounts=new))
-    assert seen[-1] == (new, None)
+    assert seen == [(old, None), (new, None)]
     refused(token(), NOW, subject)
     await subject.close()
