@@ -7,12 +7,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping
-from typing import IO, Final, cast
+from typing import IO, Final
 
 from imds_proxy.errors import Denied, Invalid, Unreachable
 from imds_proxy.sources.redaction import one_line
 
 _LARGEST: Final = 1 << 20  # bytes of standard output
+_PIECE: Final = 1 << 16  # bytes at a time
 _KEPT_OF_STDERR: Final = 1 << 14  # bytes, from the end
 _LAST_WORDS_WITHIN: Final = 0.2  # seconds, after its end
 _REAPED_WITHIN: Final = 2.0  # seconds; what is killed is gone at once, unless it hangs in the kernel
@@ -158,13 +159,13 @@ class _Run:
     async def listen(self) -> None:
         """Return once it has ended and closed its output, or has said too much; if silent, once it has ended."""
         if self.silent:
-            await self.errors.open()
+            self.errors.open()
             await self.ended.wait()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.errors.closed.wait(), _LAST_WORDS_WITHIN)
             return
-        await self.output.open()
-        await self.errors.open()
+        self.output.open()
+        self.errors.open()
         await self.output.closed.wait()
         if not self.has_said_too_much:
             await self.errors.closed.wait()
@@ -189,36 +190,39 @@ class _Run:
         self.errors.close()
 
 
-class _Pipe(asyncio.Protocol):
-    """What comes out of a pipe: the beginning, or with `last` that many bytes of its end."""
+class _Pipe:
+    """What comes out of a pipe: the beginning, or with `last` that many bytes of its end.
+
+    Read here and not by a transport of the event loop: uvloop's closes the descriptor, and then the file object that
+    has its number, which by then may be a connection that another thread has opened.
+    """
 
     def __init__(self, end: IO[bytes] | None, *, last: int | None = None) -> None:
         self._end = end
         self.data = bytearray()
         self.closed = asyncio.Event()
         self._last = last
-        self._transport: asyncio.ReadTransport | None = None
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Begin to read."""
-        await asyncio.get_running_loop().connect_read_pipe(lambda: self, self._end)
+        if self._end is not None:
+            os.set_blocking(self._end.fileno(), False)
+            asyncio.get_running_loop().add_reader(self._end.fileno(), self._read, self._end.fileno())
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.ReadTransport", transport)
-
-    def data_received(self, data: bytes) -> None:
+    def _read(self, descriptor: int) -> None:
+        try:
+            data = os.read(descriptor, _PIECE)
+        except BlockingIOError:
+            return
         self.data += data
         if self._last is not None:
             del self.data[: -self._last]
-        elif len(self.data) > _LARGEST and self._transport is not None:
-            self._transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's own
-        self.closed.set()
+        if not data or len(self.data) > _LARGEST:
+            self.close()
 
     def close(self) -> None:
         """Read no more."""
-        if self._transport is not None:
-            self._transport.close()
-        elif self._end is not None:
+        if self._end is not None and not self._end.closed:
+            asyncio.get_running_loop().remove_reader(self._end.fileno())
             self._end.close()
+        self.closed.set()

@@ -87,13 +87,20 @@ class DaemonProcess:
 
     def ready(self) -> bool:
         try:
-            return request(f"{self.admin}/readyz")[0] == 200
+            return self._asked("/readyz")[0] == 200
         except OSError:
-            assert self.process.poll() is None, f"the daemon ended: {self.log.read_text()}"
             return False
 
+    def _asked(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        """What the control plane answers; if the daemon has ended, its log says why."""
+        try:
+            return request(self.admin + path)
+        except OSError:
+            assert self.process.poll() is None, f"it ended: {self.process.returncode}; log:\n{self.log.read_text()}"
+            raise
+
     def status(self) -> dict:
-        return json.loads(request(f"{self.admin}/status.json")[2])
+        return json.loads(self._asked("/status.json")[2])
 
     def role(self, name: str) -> dict:
         return next(role for role in self.status()["roles"] if role["role"] == name)
@@ -105,13 +112,12 @@ class DaemonProcess:
             try:
                 return self.role(role)["failure"]
             except OSError:  # the control plane opens a moment after the start
-                assert self.process.poll() is None, f"the daemon ended: {self.log.read_text()}"
                 return None
 
         return wait(failed, START_TIME, "a failure")
 
     def metrics(self) -> str:
-        return request(f"{self.admin}/metrics")[2].decode()
+        return self._asked("/metrics")[2].decode()
 
     def metric(self, series: str) -> float:
         line = next(line for line in self.metrics().splitlines() if line.startswith(series + " "))

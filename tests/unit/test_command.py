@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import signal
@@ -205,12 +206,47 @@ def test_the_words_are_waited_for(run):
     assert failure(run, Denied, shell(script)).message.endswith(": late")
 
 
-def test_of_many_words_the_end_is_kept():
+class OwnEnd(io.FileIO):
+    """An end of a pipe that knows whether its descriptor was still its own when it was closed."""
+
+    was_own = None
+
+    def close(self):
+        if not self.closed:
+            with contextlib.suppress(OSError):
+                os.fstat(self.fileno())
+                self.was_own = True
+        super().close()
+
+
+def piped(run, pieces, **options):
+    """A pipe that got these, to its end, and our end of it."""
+    reading, writing = os.pipe()
+    end = OwnEnd(reading)
+
+    async def read():
+        pipe = _Pipe(end, **options)
+        pipe.open()
+        for piece in pieces:
+            os.write(writing, piece)
+            await asyncio.sleep(0.01)
+        os.close(writing)
+        await pipe.closed.wait()
+        return pipe
+
+    return run(read()), end
+
+
+def test_of_many_words_the_end_is_kept(run):
     """A helper that talks for ever would take the daemon's memory."""
-    pipe = _Pipe(None, last=4)
-    for piece in (b"ab", b"cdef", b"g"):
-        pipe.data_received(piece)
-    assert pipe.data == b"defg"
+    assert piped(run, (b"ab", b"cdef", b"g"), last=4)[0].data == b"defg"
+
+
+def test_a_pipe_is_closed_once(run):
+    """Whoever closes a number that is not his own any more closes somebody else's connection."""
+    _, end = piped(run, (b"x",))
+    assert end.closed
+    assert end.was_own
 
 
 def test_no_argument_is_in_a_message(run):
