@@ -1,6 +1,6 @@
-"""HTTP/1 on a socket: an asyncio protocol around httptools, because the answer is always at hand.
+"""HTTP/1 on a socket: an asyncio protocol, because the answer is always at hand.
 
-Everything a client could make grow or wait has a limit here.
+Everything a client could make wait has a limit here, and what it leaves unread; what it sends, in `request_parser.py`.
 """
 
 import asyncio
@@ -8,18 +8,14 @@ import logging
 import time
 from typing import Any, Protocol
 
-import httptools
-
 from imds_proxy.callers import Caller
 from imds_proxy.metadata.message import NO_ANSWER, Request, Response, head
+from imds_proxy.metadata.request_parser import RequestParser
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import RequestStats
 
 log = logging.getLogger(__name__)
 
-MAX_TARGET = 2048
-MAX_HEAD = 16 * 1024
-MAX_BODY = 64 * 1024
 MAX_PIPELINED = 32
 """Requests answered of one read; the last closes, so that one client cannot take the loop from the others."""
 MAX_UNREAD = 128 * 1024
@@ -37,8 +33,6 @@ LINGER_TIME = 2.0
 """Seconds that a client has to stop sending after an answer that it did not expect to be the last."""
 SLOW_TIME = 1.0
 """Seconds that a slow answer waits: a refusal sent at once would not stop a loop."""
-
-_HEADER_OVERHEAD = 4  # ": " and CRLF
 
 
 class Endpoint(Protocol):
@@ -78,7 +72,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser = RequestParser(self)
         self._transport: Any = None
         self._caller: Caller | None = None
         self._inode = 0
@@ -86,7 +80,6 @@ class HttpProtocol(asyncio.Protocol):
         self._early = b""
         """What came before it was known from whom."""
         self._out: list[bytes] = []
-        self._refusal: Response | None = None
         self._closing = False
         self._slow = False
         self._lingers = False
@@ -97,15 +90,6 @@ class HttpProtocol(asyncio.Protocol):
         self.deadline = 0.0
         self.active = time.monotonic()
         """When the last request ended, or the client connected."""
-        self._begin()
-
-    def _begin(self) -> None:
-        self._method = ""
-        self._http_1_0 = False
-        self._target = b""
-        self._headers: dict[str, str] = {}
-        self._head_size = self._body_size = self._fed = 0
-        self._head_whole = False
 
     @property
     def principal(self) -> bytes:
@@ -155,11 +139,11 @@ class HttpProtocol(asyncio.Protocol):
             self._early, self.busy = data, True
             self._transport.pause_reading()
             return
-        self._fed += len(data)
         self._pipelined = 0
-        self._feed(data)
-        if self._fed > MAX_HEAD + MAX_BODY:
-            self._refuse(413, "the request is too large")
+        refusal = self._parser.feed(data)
+        if refusal is not None and not self._closing:
+            self._lingers = True
+            self._send(refusal, 0.0, keep_alive=False)
         self._flush()
 
     def _flush_late(self) -> None:
@@ -174,8 +158,6 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.pause_reading()
             asyncio.get_running_loop().call_later(SLOW_TIME, self._flush_late)
             return
-        if self._refusal is not None:
-            self._send(self._refusal, 0.0, keep_alive=False)
         if self._out:
             self._transport.write(b"".join(self._out))
             self._out.clear()
@@ -186,20 +168,6 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.close()
         elif self._transport.get_write_buffer_size() > MAX_UNREAD:
             self._transport.abort()
-
-    def _feed(self, data: bytes) -> None:
-        while data:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                # Java's HttpClient and curl --http2 offer h2c with an ordinary request, which was answered as one.
-                data = data[upgrade.args[0] :]
-                self._parser = httptools.HttpRequestParser(self)
-            except httptools.HttpParserError:
-                self._refuse(400, "not a request")
-                return
-            else:
-                return
 
     def close(self) -> None:
         """Close once what was answered has been sent."""
@@ -219,85 +187,43 @@ class HttpProtocol(asyncio.Protocol):
             self.close()
             self.deadline = time.monotonic() + LINGER_TIME
 
-    # The parser
+    # What the parser tells
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
+    def request_began(self) -> None:
+        """The first byte of a request came."""
         self.busy = True
         self.deadline = time.monotonic() + REQUEST_TIME
 
-    def on_url(self, url: bytes) -> None:
-        """The request target, or a piece of it."""
-        self._target += url
-        if len(self._target) > MAX_TARGET:
-            self._refuse(414, "the path is too long")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        self._head_size += len(name) + len(value) + _HEADER_OVERHEAD
-        if self._head_size > MAX_HEAD:
-            self._refuse(431, "the headers are too large")
-            return
-        key = name.decode("latin-1").lower()
-        if key == "host" and key in self._headers:
-            self._refuse(400, "more than one Host")
-        if not self._head_whole:  # what comes after a chunked body is no header (RFC 9110, 6.5.1)
-            self._headers[key] = value.decode("latin-1").strip(" \t")
-
-    def on_headers_complete(self) -> None:
-        """The head is whole."""
-        self._head_whole = True
-        self._method = self._parser.get_method().decode("latin-1")
-        self._http_1_0 = self._parser.get_http_version() == "1.0"
-        if self._closing or self._http_1_0:
-            return
-        if "host" not in self._headers:
-            self._refuse(400, "no Host")
-        elif self._headers.get("expect", "").lower() == "100-continue" and self._refusal is None:
+    def body_awaited(self) -> None:
+        """The client sends the body once it is told to go on."""
+        if not self._closing:
             self._out.append(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def on_body(self, body: bytes) -> None:
-        """A piece of a body, which nothing here has a use for."""
-        self._body_size += len(body)
-        if self._body_size > MAX_BODY:
-            self._refuse(413, "the body is too large")
-
-    def on_message_complete(self) -> None:
+    def request_ended(self) -> None:
         """A request is whole: answer it."""
-        if self._closing or self._refusal is not None:
+        if self._closing:
             return
         began = time.perf_counter()
         assert self._caller is not None  # noqa: S101 - nothing is parsed before
-        request = Request(self._method, self._target.decode("latin-1"), self._headers, self._caller, self._inode)
+        request = self._parser.request(self._caller, self._inode)
         try:
             response = self._endpoint.answer(request)
         except Exception as error:  # noqa: BLE001 - a defect in one answer costs that answer alone
             log.error("a request could not be answered", extra={"error": told(error)})  # noqa: TRY400 - no text of it
             response = Response(500, b"internal error")
         self._pipelined += 1
-        more = self._pipelined < MAX_PIPELINED and not self._endpoint.draining and not self._upgrades_with_body()
+        more = self._pipelined < MAX_PIPELINED and not self._endpoint.draining and not self._parser.upgrades_with_body
         self._slow = response.slow
         more = more and not self._slow and time.monotonic() < self._known_until
         self._lingers = not more
-        keep_alive = more and self._parser.should_keep_alive()
+        keep_alive = more and self._parser.keep_alive
         self._send(response, time.perf_counter() - began, keep_alive=keep_alive)
         self.busy = False
         now = time.monotonic()
         self.active = 0.0 if self._slow else now  # the first to go where connections are too many
         self.deadline = now + IDLE_TIME
-        self._begin()
-
-    def _upgrades_with_body(self) -> bool:
-        """Whether the parser takes this request's body for another protocol: it must not be read as a request."""
-        headers = self._headers
-        return "upgrade" in headers and ("transfer-encoding" in headers or headers.get("content-length", "0") != "0")
 
     # Answers
-
-    def _refuse(self, status: int, words: str) -> None:
-        if self._refusal is None and not self._closing:
-            self._refusal = Response(status, words.encode(), document="malformed")
-            self._lingers = True
 
     def _send(self, response: Response, seconds: float, *, keep_alive: bool) -> None:
         self._endpoint.stats.record(response.protocol, response.document, response.status, seconds)
@@ -309,8 +235,8 @@ class HttpProtocol(asyncio.Protocol):
         if response.document == "token":
             self._endpoint.limit_hops(self._transport)
         connection = "" if keep_alive else "Connection: close\r\n"
-        if keep_alive and self._http_1_0:
+        if keep_alive and self._parser.http_1_0:
             connection = "Connection: keep-alive\r\n"
         self._out.append(head(response, self._endpoint.http_date(), connection))
-        if self._method != "HEAD":
+        if self._parser.method != "HEAD":
             self._out.append(response.body)

@@ -1,4 +1,4 @@
-"""Whatever bytes come (metadata/http.py and what it asks), in this process and without sockets."""
+"""Whatever bytes come (metadata/http.py, request_parser.py and what they ask), in this process and without sockets."""
 
 import asyncio
 import re
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from imds_proxy.callers import Caller
 from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
-from imds_proxy.metadata import http
 from imds_proxy.metadata.http import HttpProtocol
+from imds_proxy.metadata.request_parser import MAX_BODY, MAX_HEAD, MAX_TARGET
 from imds_proxy.metadata.tokens import SessionTokens
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
@@ -109,9 +109,10 @@ def converse(answer, pieces: list[bytes]) -> bytes:
             break
         protocol.data_received(piece)
         assert not protocol._out
-        assert len(protocol._target) <= http.MAX_TARGET + ROOM
-        assert sum(len(name) + len(value) for name, value in protocol._headers.items()) <= http.MAX_HEAD
-        assert protocol._fed <= http.MAX_HEAD + http.MAX_BODY + ROOM or transport.ended
+        parser = protocol._parser
+        assert len(parser._target) <= MAX_TARGET + ROOM
+        assert sum(len(name) + len(value) for name, value in parser._headers.items()) <= MAX_HEAD
+        assert parser._fed <= MAX_HEAD + MAX_BODY + ROOM or transport.ended
     protocol.eof_received()
     protocol.connection_lost(None)
     return transport.written
@@ -269,8 +270,9 @@ def test_no_endless_request_is_held(answer, start, at, repeated, times):
     protocol.connection_made(transport)
     for piece in pieces:
         protocol.data_received(piece)
-        held = len(protocol._target) + sum(len(name) + len(value) for name, value in protocol._headers.items())
-        assert held <= http.MAX_TARGET + http.MAX_HEAD + 2 * 1500
+        parser = protocol._parser
+        held = len(parser._target) + sum(len(name) + len(value) for name, value in parser._headers.items())
+        assert held <= MAX_TARGET + MAX_HEAD + 2 * 1500
     assert len(transport.written) < 2**20
 
 

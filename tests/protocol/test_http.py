@@ -1,4 +1,4 @@
-"""The socket side (metadata/http.py, metadata/server.py), on the loop the daemon runs on and on asyncio's own."""
+"""The socket side (metadata/http.py, request_parser.py, server.py), on the daemon's loop and on asyncio's own."""
 
 import asyncio
 import json
@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from imds_proxy.metadata import http, server
+from imds_proxy.metadata.request_parser import MAX_BODY, MAX_HEAD, MAX_TARGET
 from support.plane import parse_answers, plane
 from support.wire import Wire, request, until, wire
 
@@ -197,7 +198,7 @@ async def test_an_http_1_0_client_is_not_sent_100_continue():
         assert received.startswith(b"HTTP/1.1 401 ")
 
 
-@pytest.mark.parametrize("size", [0, 1, 1000, http.MAX_BODY])
+@pytest.mark.parametrize("size", [0, 1, 1000, MAX_BODY])
 async def test_a_body_is_passed_over(size):
     async with plane() as plane_, wire(plane_) as connection:
         assert (await connection.ask(put(content_length=size) + b"x" * size)).status == 200
@@ -231,7 +232,7 @@ async def test_trailer_fields_are_not_headers():
 
 async def test_a_body_over_the_limit_is_413():
     async with plane() as plane_, wire(plane_) as connection:
-        size = http.MAX_BODY + 1
+        size = MAX_BODY + 1
         answer = await connection.ask(put(content_length=size) + b"x" * size)
         assert (answer.status, answer.headers["connection"]) == (413, "close")
         assert await connection.rest() == b""
@@ -268,14 +269,14 @@ async def test_a_client_that_keeps_sending_a_large_body_receives_the_413(framing
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
-        (request("/" + "x" * http.MAX_TARGET), 414),
-        (request("/?" + "x" * http.MAX_TARGET), 414),
-        (request("/" * (http.MAX_TARGET + 1)), 414),
-        (request(x_long="x" * http.MAX_HEAD), 431),
-        (request(**{"x" * http.MAX_HEAD: "1"}), 431),
+        (request("/" + "x" * MAX_TARGET), 414),
+        (request("/?" + "x" * MAX_TARGET), 414),
+        (request("/" * (MAX_TARGET + 1)), 414),
+        (request(x_long="x" * MAX_HEAD), 431),
+        (request(**{"x" * MAX_HEAD: "1"}), 431),
         (request(**{f"x{number}": "y" * 100 for number in range(200)}), 431),
         (request(**{f"x{number}": "" for number in range(4000)}), 431),
-        (request(host="localhost, localhost" + "x" * http.MAX_HEAD), 431),
+        (request(host="localhost, localhost" + "x" * MAX_HEAD), 431),
     ],
     ids=["path", "query", "slashes", "value", "name", "many", "many empty", "host"],
 )
@@ -289,8 +290,8 @@ async def test_a_head_over_its_limits_is_refused_and_the_refusal_arrives(sent, s
 @pytest.mark.parametrize(
     "sent",
     [
-        request("/latest/" + "x" * (http.MAX_TARGET - 8)),
-        request(x_long="x" * (http.MAX_HEAD - 100)),
+        request("/latest/" + "x" * (MAX_TARGET - 8)),
+        request(x_long="x" * (MAX_HEAD - 100)),
         request(**{"x" * 10000: "1"}),
         request(**{f"x{number}": "y" * 100 for number in range(100)}),
     ],

@@ -12,6 +12,7 @@ from imds_proxy.callers.identify import Callers
 from imds_proxy.callers.socket_owner import Owner, SocketOwners
 from imds_proxy.callers.token_files import TokenFiles
 from imds_proxy.metadata import http, server
+from imds_proxy.metadata.request_parser import MAX_BODY
 from support.plane import plane
 from support.wire import request, wire
 
@@ -108,7 +109,7 @@ async def test_a_large_first_request_of_a_new_user_loses_nothing(release):
     """What is sent meanwhile stays with the kernel; all of it is answered in order."""
     asyncio.get_running_loop().call_later(0.1, release.set)
     async with plane() as plane_:
-        body = b"x" * (http.MAX_BODY - 1)
+        body = b"x" * (MAX_BODY - 1)
         answer = await plane_.ask("/", "POST", body=body)
         assert answer.status == 405
 
