@@ -1,4 +1,4 @@
-"""The config file as typed models; nothing but this file and `config_roles.py` knows its keys.
+"""The config file as typed models; nothing but the `config*.py` files knows its keys.
 
 No I/O here; `config_file.py` reads the file and words the mistakes.
 """

@@ -19,7 +19,7 @@ from imds_proxy.callers.identity import Identity
 from imds_proxy.callers.process import find_process
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
-from imds_proxy.errors import Denied, ImdsProxyError, ListenError
+from imds_proxy.errors import ImdsProxyError, ListenError
 from imds_proxy.files.outputs import Outputs
 from imds_proxy.metadata.container import load_or_make_tokens
 from imds_proxy.metadata.dataplane import DataPlane, data_plane
@@ -30,6 +30,7 @@ from imds_proxy.sockets import listener_host, open_listener
 from imds_proxy.sources.factory import SourceFactory
 from imds_proxy.state import StateDir, StateError, default_state_dir, open_state_dir
 from imds_proxy.systemd import Notifier
+from imds_proxy.systemd_reports import SystemdReports
 from imds_proxy.telemetry.audit import Audit
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
@@ -66,7 +67,6 @@ class Daemon:
         self.clock = clock or Clock()
         self._read_config = read_config
         self._passed = passed or {}
-        self._notifier = notifier or Notifier("")
         self._requests = RequestStats()
         self._renewals = RenewalStats()
         self._roles = Roles(self.clock, self._renewals, self._renewed)
@@ -79,9 +79,11 @@ class Daemon:
         self._sources = SourceFactory(self.clock)
         self._base_key = BaseKeyTask(self.clock, self._renewals)
         self._status = Status(self._roles, self._requests, lambda: self._server.addresses, self.clock, self._outputs)
+        self._systemd = SystemdReports(
+            notifier or Notifier(""), lambda: self.config, self._roles, self._outputs, self._status
+        )
         self._admin: tuple[str, AppRunner] | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._attempted = asyncio.Event()
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
 
@@ -96,8 +98,8 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self.reload()))
         try:
             await self.start()
-            self._spawn(self._report_ready())
-            self._spawn(self._feed_watchdog())
+            self._spawn(self._systemd.first_ready())
+            self._spawn(self._systemd.feed_watchdog())
             await self._stop.wait()
         finally:
             await self.stop()
@@ -124,7 +126,7 @@ class Daemon:
             log.warning("nothing to reload: this daemon was started without a config file")
             return
         async with self._reloading:
-            self._notifier.reloading()
+            self._systemd.reloading()
             try:
                 config = self._read_config()
             except ImdsProxyError as error:
@@ -134,20 +136,19 @@ class Daemon:
                 await self._apply(config)
                 self._renewals.reloads["success"] += 1
                 log.info("config reloaded", extra={"roles": len(config.roles)})
-            self._notifier.ready(self._status.summary())
+            self._systemd.ready()
 
     async def stop(self) -> None:
         """Drain: no new connections, begun requests end, then everything is released."""
-        self._notifier.stopping()
+        self._systemd.stopping()
         log.info("stopping", extra={"requests": self._requests.answers.total()})
         for task in self._background:
             task.cancel()
         await self._base_key.close()
         await self._server.close()
         await self._identity.close()
-        await self._audit.close()
         await self._roles.close()
-        await self._outputs.close()
+        await asyncio.gather(self._audit.close(), self._outputs.close())  # both may wait for a disk
         if self._admin is not None:
             await self._admin[1].cleanup()
 
@@ -227,46 +228,11 @@ class Daemon:
         if old is not None:
             await old[1].cleanup()
 
-    # What systemd is told
-
-    async def _report_ready(self) -> None:
-        """READY once the first credentials are there and the files are written, or after the grace.
-
-        What starts after this daemon reads them at once (CODEDEPLOY.md).
-        """
-        try:
-            async with asyncio.timeout(self.config.renewal.start_grace):
-                while not self._has_first_credentials():
-                    self._attempted.clear()
-                    await self._attempted.wait()
-                await self._outputs.tried()
-        except TimeoutError:
-            log.warning("ready without credentials: the grace is over", extra={"missing": self._status.not_ready()})
-        self._notifier.ready(self._status.summary())
-        log.info("ready", extra={"status": self._status.summary()})
-
-    def _has_first_credentials(self) -> bool:
-        """Whether the default role has, or every granted one; of several one that AWS refuses holds nothing back."""
-        served, default = self._roles.served(), self.config.default_role
-        keepers = list(served.values()) if self.config.grants else [served[default]] if default else []
-        missing = [keeper for keeper in keepers if not keeper.holding.is_set()]
-        refused = [keeper for keeper in missing if keeper.failure and keeper.failure.outcome == Denied.outcome]
-        return not missing or len(missing) == len(refused) < len(keepers)
-
-    async def _feed_watchdog(self) -> None:
-        interval = self._notifier.watchdog_interval()
-        while interval is not None:
-            self._notifier.alive()
-            await asyncio.sleep(interval)
-
     def _renewed(self) -> None:
         """After every attempt of any role."""
-        self._attempted.set()
+        self._systemd.attempted()
         self._outputs.refresh()
-        self._tell_systemd()
-
-    def _tell_systemd(self) -> None:
-        self._notifier.status(self._status.summary())
+        self._systemd.status()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)

@@ -9,7 +9,8 @@ from functools import partial
 
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
-from imds_proxy.config_roles import AssumeRoleConfig, RoleConfig
+from imds_proxy.config_role_common import RoleConfig
+from imds_proxy.config_roles import AssumeRoleConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.renewal import saved
 from imds_proxy.renewal.demand import Demand

@@ -1,13 +1,13 @@
 """The state directory: small private files, each replaced as a whole."""
 
-import contextlib
 import os
-import tempfile
 from pathlib import Path
 
+from imds_proxy import atomic_file
+from imds_proxy.atomic_file import PRIVATE
 from imds_proxy.errors import ImdsProxyError
 
-_PRIVATE_DIR, _PRIVATE_FILE = 0o700, 0o600
+_PRIVATE_DIR = 0o700
 
 
 class StateError(ImdsProxyError):
@@ -39,7 +39,7 @@ class StateDir:
         path = self.path / name
         try:
             path.parent.mkdir(_PRIVATE_DIR, exist_ok=True)
-            replace_file(path, content)
+            atomic_file.replace(path, content, PRIVATE)
         except OSError as error:
             raise StateError(f"{path} cannot be written: {error.strerror}") from None
         return path
@@ -73,38 +73,6 @@ def default_state_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/imds-proxy")
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "imds-proxy"
-
-
-def replace_file(path: Path, content: bytes, mode: int = _PRIVATE_FILE, owner: int = -1, group: int = -1) -> None:
-    """Write so that a reader sees the old file or the new one, and a crash leaves one of the two.
-
-    Args:
-        path: Its folder has to be there.
-        content: All of it.
-        mode: Whatever the umask is.
-        owner: A user's number; -1: this process's.
-        group: A group's number; the same.
-    """
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600 from the start
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            if owner not in {-1, os.geteuid()} or group not in {-1, os.getegid()}:
-                os.fchown(descriptor, owner, group)
-            if mode != _PRIVATE_FILE:
-                os.fchmod(descriptor, mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _no_follow(path: str, flags: int) -> int:

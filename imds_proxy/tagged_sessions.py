@@ -12,7 +12,8 @@ from typing import Final
 from imds_proxy.callers import ServiceAccount
 from imds_proxy.config_roles import AssumeRoleConfig
 from imds_proxy.credentials import Credentials
-from imds_proxy.renewal.keeper import Failure, Held, Keeper
+from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.renewal.outcome import Failure, Held
 from imds_proxy.sources import Source
 
 log = logging.getLogger(__name__)
@@ -20,11 +21,26 @@ log = logging.getLogger(__name__)
 MOST_SESSIONS: Final = 1000
 YOUNGEST_TO_GO: Final = 60.0
 """Seconds since it was asked for. Where more pods than there is room for ask at once, all would push each other out."""
+_AT_ONCE: Final = 50
+"""Sessions of a role that are being obtained. A cluster that starts all its pods would be a flood of calls to STS."""
 
 MakeKeeper = Callable[[], Keeper]
 """A keeper on demand, of the role."""
 MakeTaggedSource = Callable[[AssumeRoleConfig], Source]
 """The source of the role, with settings that have the tags."""
+
+
+class _InTurn(Source):
+    """A source that waits for its turn among others."""
+
+    def __init__(self, source: Source, turns: asyncio.Semaphore) -> None:
+        self._source = source
+        self._turns = turns
+
+    async def fetch(self) -> Credentials:
+        """What the source obtains."""
+        async with self._turns:
+            return await self._source.fetch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +67,7 @@ class TaggedSessions:
         self._sessions: dict[ServiceAccount, _Session] = {}
         """The one that was asked for last is the last."""
         self._keeping: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._is_full = self._is_closed = False
 
     def __len__(self) -> int:
@@ -102,7 +119,8 @@ class TaggedSessions:
         """Renew until nobody asks any more."""
         try:
             make_source = await asyncio.shield(self._make_source)
-            await keeper.run_while_asked(make_source(self._settings.with_tags(account.tags())))
+            source = _InTurn(make_source(self._settings.with_tags(account.tags())), self._turns)
+            await keeper.run_while_asked(source)
             log.info("a session is let go: nobody asks for it", extra=keeper.context)
         finally:
             session = self._sessions.get(account)

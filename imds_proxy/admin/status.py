@@ -7,8 +7,9 @@ from imds_proxy import __version__
 from imds_proxy.clock import Clock
 from imds_proxy.credentials import timestamp
 from imds_proxy.files.outputs import Outputs
-from imds_proxy.renewal.keeper import Failure, Keeper
+from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.renewal.need import Need
+from imds_proxy.renewal.outcome import Failure
 from imds_proxy.roles import Role, Roles
 from imds_proxy.tagged_sessions import TaggedSessions
 from imds_proxy.telemetry.stats import RequestStats

@@ -5,7 +5,6 @@ and a profile. Out: its key, or the file with another key in it. Errors: Denied,
 """
 
 import configparser
-import contextlib
 import io
 import os
 import re
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from imds_proxy import atomic_file
+from imds_proxy.atomic_file import Access
 from imds_proxy.base_key.keys import KeyPair
 from imds_proxy.base_key.words import LABEL, told
 from imds_proxy.credentials import Secret
@@ -147,28 +148,10 @@ def _edited(lines: list[str], profile: str, values: dict[str, str]) -> list[str]
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write so that a reader sees the old file or the new one, which has the old one's owner, group and mode."""
-    status = path.stat()
-    if status.st_nlink > 1:
-        raise OSError(0, "it has hard links, which would go on holding the old key")
-    temporary = path.with_name(f".{path.name}.imds-proxy")  # one name: what a crash leaves is found by the next run
-    temporary.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):  # a service may be kept from asking
-                os.fchown(descriptor, status.st_uid, status.st_gid)
-            os.fchmod(descriptor, status.st_mode & 0o7777)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Replace the file; the new one has the old one's owner, group and mode."""
+    with atomic_file.open_folder(path.parent) as folder:
+        status = os.stat(path.name, dir_fd=folder)
+        if status.st_nlink > 1:
+            raise OSError(0, "it has hard links, which would go on holding the old key")
+        atomic_file.remove_leftovers(folder, path.name, status.st_uid, any_age=True)  # one process at a time rotates
+        atomic_file.replace_in(folder, path.name, content, Access.of(status))

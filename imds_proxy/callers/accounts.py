@@ -1,17 +1,16 @@
 """Which user a uid is, and that user's groups, from the system's user database (NSS)."""
 
 import asyncio
-import concurrent.futures
 import contextlib
 import grp
 import logging
 import os
 import pwd
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imds_proxy.telemetry.log import told
+from imds_proxy.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ class Accounts:
         async with self._turns_again if uid in self._answers else self._turns:
             asked = asyncio.get_running_loop().time()
             try:
-                account = await _in_thread(uid)
+                account = await in_thread(look_up, uid)
             except Exception as error:  # noqa: BLE001 - whatever a plug-in of the user database does
                 self._complain("the user database cannot be asked", uid, error=told(error))
                 return
@@ -118,21 +117,6 @@ class Accounts:
         if not self._complained:
             log.warning(event, extra={"uid": uid, "advice": f"see how long this takes: getent passwd {uid}", **details})
         self._complained = True
-
-
-def _in_thread(uid: int) -> asyncio.Future[Account]:
-    """`look_up`, in a thread that a process does not wait for when it ends, as it does for those of an executor."""
-    answer: concurrent.futures.Future[Account] = concurrent.futures.Future()
-    answer.set_running_or_notify_cancel()
-
-    def work() -> None:
-        try:
-            answer.set_result(look_up(uid))
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            answer.set_exception(error)
-
-    threading.Thread(target=work, name=f"uid {uid}", daemon=True).start()
-    return asyncio.wrap_future(answer)
 
 
 def _group_list(user: str, gid: int) -> frozenset[int]:

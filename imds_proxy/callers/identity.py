@@ -10,6 +10,7 @@ from imds_proxy.callers.service_accounts import ServiceAccounts
 from imds_proxy.callers.socket_owner import SocketOwners
 from imds_proxy.callers.token_files import TokenFiles
 from imds_proxy.config import Config
+from imds_proxy.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -43,5 +44,5 @@ class Identity:
 
 
 async def _remark(config: Config) -> None:
-    for remark in await asyncio.to_thread(list, remarks(config)):
+    for remark in await in_thread(list, remarks(config)):
         log.warning("the config may not say what is meant", extra={"remark": remark})

@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import re
+import ssl
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -17,10 +18,11 @@ from typing import Final
 from imds_proxy.callers import signing_keys
 from imds_proxy.callers.signing_keys import SigningKeys
 from imds_proxy.config_callers import ServiceAccountsConfig
-from imds_proxy.config_roles import is_this_host
+from imds_proxy.config_http import is_this_host
 from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
 from imds_proxy.renewal.schedule import wait_after_failure
-from imds_proxy.sources.files import FileWatch, read_file
+from imds_proxy.sources.files import read_file
+from imds_proxy.sources.watched_files import WatchedFiles, unanswered
 from imds_proxy.sources.web import WebRequest, ask, tls_context
 from imds_proxy.telemetry.log import told
 
@@ -50,9 +52,9 @@ class KeySet:
         """None until the first were fetched."""
         self._settings = settings
         self._origin = settings.jwks_url or settings.jwks_file or ""
-        files = (settings.jwks_file, settings.ca_bundle, settings.token_file)
-        self._files = [path for path in files if path is not None]
-        self._watch = FileWatch(*self._files)
+        paths = (settings.jwks_file, settings.ca_bundle, settings.token_file)
+        self._paths = [path for path in paths if path is not None]
+        self._files = WatchedFiles(*self._paths)
         self._wanted: set[str] = set()
         self._absent: frozenset[str] = frozenset()
         self._asked = asyncio.Event()
@@ -79,7 +81,6 @@ class KeySet:
     async def _fetch(self) -> None:
         self._asked.clear()
         wanted, self._wanted = self._wanted, set()
-        self._watch.note()
         try:
             content = await self._content()
             keys = await asyncio.to_thread(signing_keys.parse, content, self._origin)
@@ -103,8 +104,8 @@ class KeySet:
         if self._failures:
             wait = wait_after_failure(self._failures, chance, denied=False)
         waiting = [asyncio.ensure_future(self._asked_for(began, within=wait))]
-        if self._settings.jwks_file is not None or (self._files and self._failures):
-            waiting.append(asyncio.ensure_future(self._watch.changed()))
+        if self._settings.jwks_file is not None or (self._paths and self._failures):
+            waiting.append(asyncio.ensure_future(self._files.changed()))
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -118,9 +119,13 @@ class KeySet:
                 await asyncio.sleep(began + APART - asyncio.get_running_loop().time())
 
     async def _content(self) -> bytes:
-        if self._settings.jwks_file is not None:
-            return await asyncio.to_thread(_read_keys, self._settings.jwks_file)
-        return await _ask_for_keys(self._origin, self._settings)
+        try:
+            if self._settings.jwks_file is not None:
+                return await self._files.read(_read_keys, self._settings.jwks_file)
+            headers, tls = await self._files.read(_prepare, self._settings)
+        except TimeoutError:
+            raise unanswered(_TABLE, " or ".join(self._paths)) from None
+        return await _ask_for_keys(self._origin, headers, tls)
 
     def _succeeded(self, keys: SigningKeys) -> None:
         before = self.keys.keys.keys() if self.keys is not None else None
@@ -140,11 +145,14 @@ class KeySet:
         self._told = message
 
 
-async def _ask_for_keys(url: str, settings: ServiceAccountsConfig) -> bytes:
+def _prepare(settings: ServiceAccountsConfig) -> tuple[dict[str, str], ssl.SSLContext]:
+    """The headers of a request for keys, and whom it trusts. Raises SourceError."""
+    headers = {"Accept": "application/jwk-set+json, application/json"} | _authorization(settings.token_file)
+    return headers, tls_context(_TABLE, settings.ca_bundle)
+
+
+async def _ask_for_keys(url: str, headers: dict[str, str], tls: ssl.SSLContext) -> bytes:
     """What the issuer's server answers. Raises SourceError."""
-    authorization = await asyncio.to_thread(_authorization, settings.token_file)
-    headers = {"Accept": "application/jwk-set+json, application/json"} | authorization
-    tls = await asyncio.to_thread(tls_context, _TABLE, settings.ca_bundle)
     answer = await ask(_TABLE, WebRequest("GET", url, headers), tls=tls, timeout=_TIME_LIMIT, direct=is_this_host(url))
     if answer.status in _REFUSED:
         raise Denied(

@@ -17,9 +17,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from imds_proxy import atomic_file
+from imds_proxy.atomic_file import PRIVATE
 from imds_proxy.errors import FileError
-from imds_proxy.sources.files import FileWatch
-from imds_proxy.state import replace_file
+from imds_proxy.sources.watched_files import READ_WITHIN, WatchedFiles
 from imds_proxy.telemetry.log import told
 
 log = logging.getLogger(__name__)
@@ -84,24 +85,26 @@ class _TokenFile:
         self.digest = _no_ones()
         self.tried = asyncio.Event()
         self._path = path
-        self._watch = FileWatch(path)
+        self._file = WatchedFiles(path)
         self._told = ""
 
     async def run(self) -> None:
         """Keep it, for ever."""
         while True:
-            self._watch.note()
             await self._load()
             self.tried.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_RETRY if self._told else None):
-                    await self._watch.changed()
+                    await self._file.changed()
 
     async def _load(self) -> None:
         try:
-            token = await asyncio.to_thread(_read_or_make, Path(self._path))
+            token = await self._file.read(_read_or_make, Path(self._path))
         except FileError as error:
             self._refuse(error)
+        except TimeoutError:
+            what = f"{self._path} could not be read within {READ_WITHIN:g} s"
+            self._refuse(FileError(what, "see whether the file system it is on works; it is retried"))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other files go on
             self._refuse(
                 FileError(f"unexpected {told(error)}", "this is a defect of imds-proxy: please report this line")
@@ -157,7 +160,7 @@ def _make(path: Path) -> bytes:
     """A new token in a file of its own; without a newline, since clients send it as it is."""
     token = secrets.token_urlsafe(_TOKEN_BYTES).encode()
     try:
-        replace_file(path, token)
+        atomic_file.replace(path, token, PRIVATE)
     except OSError as error:
         advice = (
             f"make {path.parent} and let the daemon write there (ReadWritePaths= in its unit), or put a token there"

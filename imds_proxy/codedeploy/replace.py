@@ -1,10 +1,10 @@
 """Writing a file of the operator's so that a reader, or a crash, sees the old one or the new one."""
 
-import stat
 from pathlib import Path
 
+from imds_proxy import atomic_file
+from imds_proxy.atomic_file import Access
 from imds_proxy.errors import FileError
-from imds_proxy.state import replace_file
 
 
 def replace(path: Path, content: str, mode: int) -> None:
@@ -17,11 +17,10 @@ def replace(path: Path, content: str, mode: int) -> None:
         path = path.resolve()  # a link to it stays one
         path.parent.mkdir(0o755, parents=True, exist_ok=True)
         try:
-            old = path.stat()
+            access = Access.of(path.stat())
         except FileNotFoundError:
-            replace_file(path, content.encode(), mode)
-        else:
-            replace_file(path, content.encode(), stat.S_IMODE(old.st_mode), old.st_uid, old.st_gid)
+            access = Access(mode)
+        atomic_file.replace(path, content.encode(), access)
     except OSError as error:
         advice = "run this as root, or as the user that the file and its folder belong to"
         raise FileError(f"{path} cannot be written: {error.strerror}", advice) from None

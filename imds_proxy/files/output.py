@@ -5,7 +5,6 @@ import errno
 import logging
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,32 +13,32 @@ from typing import Final
 from imds_proxy.clock import Clock
 from imds_proxy.config_files import SHARED_CREDENTIALS_FILE, OutputFileConfig, own_credentials_files
 from imds_proxy.credentials import Credentials
+from imds_proxy.disk_errors import write_failure
 from imds_proxy.errors import FileError
-from imds_proxy.files import atomic, formats
+from imds_proxy.files import formats, target
 from imds_proxy.files.after import After
 from imds_proxy.renewal.schedule import LEFT_IN_A_FILE, long_enough
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import FileStats
+from imds_proxy.threads import OneByOne
 
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY: Final = 2.0  # seconds; a file that was removed or spoilt is put right within these
 _LONGEST_RETRY: Final = 5.0  # seconds; it costs one attempt to write
+_WRITTEN_WITHIN: Final = 10.0  # seconds
 _CLOSED_WITHIN: Final = 5.0  # seconds; a disk that hangs is not waited for
 
 _ADVICE: Final = {
-    errno.ENOSPC: "free space on that file system",
-    errno.EDQUOT: "free space: the quota is used up",
     errno.EFBIG: "raise the limit on the size of files (LimitFSIZE= of the unit)",
     errno.EROFS: "configure a path that can be written, or add its folder to ReadWritePaths= of the unit",
     errno.ENOENT: "create its folder",
-    errno.ENOTDIR: "correct the path: a part of it is no folder",
-    errno.EISDIR: "correct the path: it is a folder",
     errno.EACCES: "let the user the daemon runs as read and write its folder, and read the file",
     errno.EPERM: "only root gives a file to another user: run the daemon as root or with CAP_CHOWN, or leave owner and"
     " group out",
-    errno.ELOOP: "configure the path of the file itself, not of a symbolic link",
 }
+
+_HANGS: Final = "see whether the file system it is on, a network one perhaps, works; it is retried"
 
 Live = Callable[[str], Credentials | None]
 """The live credentials of a role."""
@@ -67,7 +66,6 @@ class Output:
         is_pending: Whether they may still come soon.
         stats: Told of every write.
         clock: Wall time.
-        threads: Where the disk is waited for.
     """
 
     def __init__(
@@ -77,7 +75,6 @@ class Output:
         is_pending: IsPending,
         stats: FileStats,
         clock: Clock,
-        threads: Executor,
     ) -> None:
         self.entries = entries
         self.path = Path(entries[0].path)
@@ -88,14 +85,13 @@ class Output:
         self._live = live
         self._is_pending = is_pending
         self._clock = clock
-        self._threads = threads
         self._after = After(entries[0].path)
         self._news = asyncio.Event()
         self._written: Held = ()
-        self._signature: atomic.Signature | None = None
+        self._signature: target.Signature | None = None
         self._too_short: dict[str, float] = {}
         self._failures = 0
-        self._writing: asyncio.Future[bool] | None = None
+        self._writing = OneByOne()
 
     @property
     def warnings(self) -> list[str]:
@@ -129,9 +125,8 @@ class Output:
 
     async def close(self) -> None:
         """Let a write that is under way end: nobody else may begin one meanwhile."""
-        if self._writing is not None:
-            with suppress(Exception):  # how it went is nobody's news any more
-                await asyncio.wait_for(asyncio.shield(self._writing), _CLOSED_WITHIN)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._writing.ended(), _CLOSED_WITHIN)
         await self._after.close()
 
     def _wait(self) -> float:
@@ -145,9 +140,10 @@ class Output:
             return
         if renewed := held != self._written:
             self._look_at_lives(held)
-        self._writing = asyncio.get_running_loop().run_in_executor(self._threads, self._write, held, renewed)
         try:
-            changed = await asyncio.shield(self._writing)
+            changed = await self._writing.do(self._write, held, renewed, within=_WRITTEN_WITHIN)
+        except TimeoutError:
+            self._failed(FileError(f"could not be written within {_WRITTEN_WITHIN:g} s", _HANGS))
         except (FileError, OSError) as error:
             self._failed(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon goes on
@@ -158,17 +154,17 @@ class Output:
 
     def _write(self, held: Held, renewed: bool) -> bool:  # noqa: FBT001 - a thread is given no names
         """Whether its content is another now."""
-        if not renewed and atomic.signature(self.path) == self._signature:
+        if not renewed and target.signature(self.path) == self._signature:
             return False
         self._refuse_own_credentials_file()
         entry = held[0][0]
         current = self._current(entry)
         content = _content(entry.format, current, held)
         if renewed or content != current or not self._has_its_access():
-            access = atomic.Access(int(entry.mode, 8), entry.owner, entry.group)
-            self._signature = atomic.replace(self.path, content, access)
+            access = target.NamedAccess(int(entry.mode, 8), entry.owner, entry.group)
+            self._signature = target.replace(self.path, content, access)
         else:  # somebody else changed what is somebody else's
-            self._signature = atomic.signature(self.path)
+            self._signature = target.signature(self.path)
         return content != current
 
     def _refuse_own_credentials_file(self) -> None:
@@ -179,14 +175,14 @@ class Output:
     def _current(self, entry: OutputFileConfig) -> bytes:
         """What is there now; only of an INI file is any of it kept, so only there it matters whether it can be read."""
         try:
-            return atomic.read(self.path)
+            return target.read(self.path)
         except (FileError, OSError):
             if entry.format == "ini":
                 raise
             return b""
 
     def _has_its_access(self) -> bool:
-        now = atomic.signature(self.path)
+        now = target.signature(self.path)
         return now is not None and self._signature is not None and now.access == self._signature.access
 
     def _succeeded(self, held: Held, *, changed: bool, renewed: bool) -> None:
@@ -203,14 +199,10 @@ class Output:
     def _failed(self, error: FileError | OSError) -> None:
         self._failures += 1
         self.stats.failures += 1
-        if isinstance(error, FileError):
-            message, advice = f"{self.path} {error.message}", error.advice
-        else:
-            message = f"{self.path} cannot be written: {error.strerror}"
-            advice = _ADVICE.get(error.errno or 0, "see what is wrong with the file system")
-        said = self.failure is not None and self.failure.message == message
-        self.failure = FileFailure(message, advice, self._clock.wall())
-        extra = {"path": str(self.path), "error": message, "advice": advice, "failures": self._failures}
+        why = write_failure(self.path, error, _ADVICE)
+        said = self.failure is not None and self.failure.message == why.message
+        self.failure = FileFailure(why.message, why.advice, self._clock.wall())
+        extra = {"path": str(self.path), "error": why.message, "advice": why.advice, "failures": self._failures}
         log.log(logging.DEBUG if said else logging.ERROR, "file not written; the old one is whole", extra=extra)
 
     def _look_at_lives(self, held: Held) -> None:

@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from imds_proxy.files.output import IsPending, Live, Output
 
 log = logging.getLogger(__name__)
-
-_THREADS: Final = 4
 
 
 class Outputs:
@@ -34,9 +31,6 @@ class Outputs:
         self._is_pending = is_pending
         self._stats = stats
         self._clock = clock
-        # Of their own: a disk that hangs must not hold up what else the daemon does in threads, to resolve names above
-        # all. They are started when they are needed.
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="file")
         self._outputs: dict[str, Output] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -68,9 +62,7 @@ class Outputs:
 
     async def close(self) -> None:
         """Stop, after what is being written."""
-        for path in list(self._outputs):
-            await self._drop(path)
-        self._threads.shutdown(wait=False)
+        await asyncio.gather(*map(self._drop, list(self._outputs)))
 
     def _kept(self, path: str, entries: tuple[OutputFileConfig, ...]) -> "Output":
         """The same as before where there was one, so that never two write to one path."""
@@ -78,7 +70,7 @@ class Outputs:
 
         if (output := self._outputs.get(path)) is None:
             stats = self._stats.files.setdefault(path, FileStats())
-            return Output(entries, self._live, self._is_pending, stats, self._clock, self._threads)
+            return Output(entries, self._live, self._is_pending, stats, self._clock)
         output.follow(entries)
         return output
 

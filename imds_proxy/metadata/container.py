@@ -19,7 +19,8 @@ from imds_proxy.clock import Clock
 from imds_proxy.metadata.message import JSON, Request, Response
 from imds_proxy.metadata.routes import CREDENTIALS, SERVICE_ACCOUNT, Route
 from imds_proxy.metadata.tokens import Tokens
-from imds_proxy.renewal.keeper import Held, Keeper
+from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.renewal.outcome import Held
 from imds_proxy.state import StateDir, StateError
 
 log = logging.getLogger(__name__)

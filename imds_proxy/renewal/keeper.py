@@ -6,44 +6,20 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imds_proxy.clock import Clock
-from imds_proxy.credentials import Credentials, Documents, documents, timestamp
-from imds_proxy.errors import Invalid, SourceError, Unreachable
+from imds_proxy.credentials import Credentials
+from imds_proxy.errors import Invalid, SourceError
+from imds_proxy.renewal import log_lines
 from imds_proxy.renewal.demand import Demand
+from imds_proxy.renewal.outcome import Failure, Held, check_life_left, is_same_session, unexpected
 from imds_proxy.renewal.schedule import wait_after_failure, wait_after_success, wait_for_another
 from imds_proxy.sources import Source, obtain
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import CertificateStats, RenewalStats
 
 log = logging.getLogger(__name__)
-
-_CLOCK_SKEW_WORTH_A_WORD = 60.0
-
-# A file, a command or a service may hand out one session for a while. With less than this part of its life left, it has
-# stopped renewing it, and that has to show before it hurts.
-_STALE = 1 / 4
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Credentials and what is served of them."""
-
-    credentials: Credentials
-    documents: Documents
-    until: float
-    """The expiration as written, in whole seconds: what is written must not have passed (PROTOCOL.md 17)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why the last attempt brought nothing."""
-
-    outcome: str
-    message: str
-    advice: str
-    at: float
 
 
 class Keeper:
@@ -122,7 +98,7 @@ class Keeper:
         if held is None or self._clock.now() >= held.until:
             return None
         if self._clock.wall() < held.credentials.obtained:
-            held = self._held = self._not_from_the_future(held.credentials)
+            held = self._held = Held.of(held.credentials, self._clock.wall())
         return held
 
     def adopt(self, credentials: Credentials, *, due: bool) -> None:
@@ -214,7 +190,7 @@ class Keeper:
             self._failed(error)
         except Exception as error:  # noqa: BLE001 - whatever a library raises, renewal goes on (PEERS.md)
             outcome = Invalid.outcome
-            self._failed(self._unexpected(error))
+            self._failed(unexpected(self.role, error))
         self.idle = False
         self._stats.record(self.role, outcome, time.perf_counter() - began)
         self.on_attempt(credentials)
@@ -224,49 +200,24 @@ class Keeper:
         assert self._source is not None  # noqa: S101 - `run` set it
         credentials = await obtain(self.role, self._source, self._clock)
         held = self.last
-        if held is not None and _same(held, credentials):
-            end, left = credentials.expiration, credentials.expiration - self._clock.now()
-            if left < (end - held.obtained) * _STALE:
-                raise Unreachable(
-                    f'role "{self.role}": the source goes on handing out the session that ends at {timestamp(end)},'
-                    f" in {round(left / 60)} min",
-                    "see why it is not renewed where it comes from",
-                )
+        if held is not None and is_same_session(held, credentials):
+            check_life_left(self.role, held, self._clock.now())
         return credentials
-
-    def _unexpected(self, error: Exception) -> Invalid:
-        advice = "this is a defect of imds-proxy: please report this line"
-        return Invalid(f'role "{self.role}": unexpected {told(error)}', advice)
 
     def _succeeded(self, credentials: Credentials) -> None:
         if self._failures:
-            log.info("renewal works again", extra=self.context | {"failures": self._failures})
+            log_lines.works_again(self.context, self._failures)
         held = self.last
-        if held is not None and _same(held, credentials):
+        if held is not None and is_same_session(held, credentials):
             self._hold(replace(credentials, obtained=held.obtained), again=True)
-            log.debug("the same session again", extra=self.context | {"next": timestamp(self.next_attempt)})
+            log_lines.same_again(self.context, self.next_attempt)
             return
         self._hold(credentials)
-        log.info(
-            "credentials renewed",
-            extra=self.context
-            | {
-                "key": f"…{credentials.key_hint}",
-                "session": credentials.session_arn or "not said by its source",
-                "expires": timestamp(credentials.expiration),
-                "next": timestamp(self.next_attempt),
-            },
-        )
-        if abs(self._clock.skew) > _CLOCK_SKEW_WORTH_A_WORD:
-            log.warning("this host's clock is off", extra={"seconds_behind_aws": round(self._clock.skew)})
-
-    def _not_from_the_future(self, credentials: Credentials) -> Held:
-        """The clock may have been set back since: `LastUpdated` is never in the future (PROTOCOL.md 14)."""
-        credentials = replace(credentials, obtained=min(credentials.obtained, self._clock.wall()))
-        return Held(credentials, documents(credentials), float(int(credentials.expiration)))
+        log_lines.renewed(self.context, credentials, self.next_attempt)
+        log_lines.clock_skew(self._clock.skew)
 
     def _hold(self, credentials: Credentials, *, again: bool = False) -> None:
-        self._held = self._not_from_the_future(credentials)
+        self._held = Held.of(credentials, self._clock.wall())
         self.failure, self._failures = None, 0
         now, end = self._clock.now(), credentials.expiration
         if again or (self._source and self._source.passes_on):
@@ -279,26 +230,7 @@ class Keeper:
     def _failed(self, error: SourceError) -> None:
         self._failures += 1
         now = self._clock.now()
-        self.failure = Failure(error.outcome, error.message, error.advice, now)
+        failure = self.failure = Failure(error.outcome, error.message, error.advice, now)
         denied = error.outcome == "denied"
         self.next_attempt = now + wait_after_failure(self._failures, self._chance(), denied=denied)
-        live = self.live()
-        log.log(
-            logging.WARNING if live else logging.ERROR,
-            "renewal failed",
-            extra=self.context
-            | {
-                "outcome": error.outcome,
-                "error": error.message,
-                "advice": error.advice,
-                "failures": self._failures,
-                "serving": f"…{live.credentials.key_hint} until {timestamp(live.credentials.expiration)}"
-                if live
-                else "none",
-                "next": timestamp(self.next_attempt),
-            },
-        )
-
-
-def _same(one: Credentials, other: Credentials) -> bool:
-    return (one.access_key_id, one.expiration) == (other.access_key_id, other.expiration)
+        log_lines.failed(self.context, failure, self._failures, self.live(), self.next_attempt)

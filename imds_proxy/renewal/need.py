@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from imds_proxy.config import Config
-from imds_proxy.config_roles import ON_DEMAND
+from imds_proxy.config_role_common import ON_DEMAND
 
 
 class Need(Enum):

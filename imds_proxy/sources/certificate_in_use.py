@@ -12,11 +12,12 @@ from imds_proxy.clock import Clock
 from imds_proxy.config_roles import RolesAnywhereConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
 from imds_proxy.sources import key_files, key_pair
-from imds_proxy.sources.files import FileWatch
 from imds_proxy.sources.key_files import KeyFiles, TokenSign
 from imds_proxy.sources.key_pair import KeyPair
+from imds_proxy.sources.watched_files import WatchedFiles
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import CertificateStats
+from imds_proxy.threads import in_thread
 
 if TYPE_CHECKING:
     from imds_proxy.sources.pkcs11 import TokenKey
@@ -40,7 +41,7 @@ class CertificateInUse:
         self._role = role
         self._settings = settings
         self._clock = clock
-        self._watch = FileWatch(*key_files.paths(settings))
+        self._files = WatchedFiles(*key_files.paths(settings))
         self._reading = asyncio.Lock()
         self._pair: KeyPair | None = None
         self._seen: str | None = None
@@ -70,22 +71,21 @@ class CertificateInUse:
     async def changed(self) -> None:
         """Return once the files hold another pair, and that is in use."""
         while True:
-            await self._watch.changed()
+            await self._files.changed()
             if await self._refresh():
                 return
 
     async def _refresh(self) -> bool:
         """Look at the files, and take what they hold if it is new and good; whether there is another pair now."""
         async with self._reading:
-            self._watch.note()
             seen = None
             try:
                 async with asyncio.timeout(_TIME_LIMIT):
-                    files = await asyncio.to_thread(key_files.read, self._role, self._settings)
+                    files = await self._files.read(key_files.read, self._role, self._settings, within=_TIME_LIMIT)
                     seen = files.digest()
                     if seen == self._seen and self._problem is None:
                         return False
-                    return self._accept(await asyncio.to_thread(self._judge, files), seen)
+                    return self._accept(await in_thread(self._judge, files), seen)
             except SourceError as error:
                 self._refuse(error, seen or error.message)
             except TimeoutError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
-from imds_proxy.config_roles import RoleConfig
+from imds_proxy.config_role_common import RoleConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import Invalid
 from imds_proxy.sources.interface import Context, Source

@@ -17,9 +17,10 @@ from imds_proxy.config_roles import FileConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import Invalid
 from imds_proxy.sources import documents
-from imds_proxy.sources.files import FileWatch, read_file
+from imds_proxy.sources.files import read_file
 from imds_proxy.sources.ini import Profile
 from imds_proxy.sources.interface import LONGEST_LIFE, Context, Source
+from imds_proxy.sources.watched_files import WatchedFiles, unanswered
 
 _WHAT: Final = "credentials file"
 _SHAPES: Final = {"json": "process", "imds": "imds"}
@@ -52,25 +53,34 @@ class FileSource(Source):
         self._role = role
         self._options = options
         self._clock = clock
-        self._watch = FileWatch(options.path)
+        self._file = WatchedFiles(options.path)
         self._first_written: tuple[str, float] = "", 0.0
         """The key of the last session that was read, and when that was first seen to be written."""
 
     async def changed(self) -> None:
         """Return within half a second after the file has become another and has been left alone for a moment."""
-        await self._watch.changed()
+        await self._file.changed()
 
     async def fetch(self) -> Credentials:
         """What is in the file, given a moment to become whole where it is being written."""
         deadline = asyncio.get_running_loop().time() + _PATIENCE
         while True:
-            self._watch.note()
+            patient = asyncio.get_running_loop().time() < deadline
             try:
-                return self._read()
-            except Invalid:
-                if not self._may_be_half_written() or asyncio.get_running_loop().time() > deadline:
-                    raise
+                if (found := await self._file.read(self._read_whole, patient)) is not None:
+                    return found
+            except TimeoutError:
+                raise unanswered(self._role, f"{_WHAT} {self._options.path}") from None
             await asyncio.sleep(_PAUSE)
+
+    def _read_whole(self, patient: bool) -> Credentials | None:  # noqa: FBT001 - read() passes by position
+        """What is in the file; None where it may be half written, and who asks is patient."""
+        try:
+            return self._read()
+        except Invalid:
+            if patient and self._may_be_half_written():
+                return None
+            raise
 
     def _read(self) -> Credentials:
         options = self._options

@@ -1,13 +1,11 @@
 """Files that sources read: credentials, certificates, keys, tokens. Never one that other users could have read."""
 
-import asyncio
 import os
 import stat
 
 from imds_proxy.errors import Denied, Invalid
 
 _LARGEST = 1 << 20  # bytes; no credentials or certificate chain comes near
-_POLL = 0.25  # seconds
 _OTHERS, _GROUP_WRITE, _GROUP = 0o007, 0o020, 0o070
 
 
@@ -60,40 +58,3 @@ def _refuse_open_to_others(role: str, path: str, what: str, status: os.stat_resu
         mode = 640 if status.st_uid == 0 != os.geteuid() else 600  # group read is how root lets the daemon read it
         advice = f"chmod {mode} {path}, {again}"
         raise Invalid(f'role "{role}": {what} {path} can be read or changed by other users', advice)
-
-
-class FileWatch:
-    """Tells when files were replaced or rewritten.
-
-    Looks twice in half a second instead of asking the kernel, so that it works on every file system and across the
-    symbolic links that Kubernetes swaps.
-    """
-
-    def __init__(self, *paths: str) -> None:
-        self._paths = paths
-        self._seen = self._signatures()
-
-    def note(self) -> None:
-        """Call it just before reading: what changes from now on is news."""
-        self._seen = self._signatures()
-
-    async def changed(self) -> None:
-        """Return within half a second after the files have become others and have been left alone for a moment."""
-        before = self._seen
-        while True:
-            await asyncio.sleep(_POLL)
-            now = self._signatures()
-            if now == before != self._seen:
-                return
-            before = now
-
-    def _signatures(self) -> list[tuple[int, int, int, int] | None]:
-        return [_signature(path) for path in self._paths]
-
-
-def _signature(path: str) -> tuple[int, int, int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - follows links, like the read
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size

@@ -18,13 +18,14 @@ from typing import Final
 from urllib.parse import quote
 
 from imds_proxy.clock import Clock
-from imds_proxy.config_roles import HttpConfig, is_this_host
+from imds_proxy.config_http import HttpConfig, is_this_host
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import Invalid, Unreachable
 from imds_proxy.sources.documents import parse
-from imds_proxy.sources.files import FileWatch, read_file
+from imds_proxy.sources.files import read_file
 from imds_proxy.sources.http_errors import refusal
 from imds_proxy.sources.interface import Context, Source
+from imds_proxy.sources.watched_files import WatchedFiles, unanswered
 from imds_proxy.sources.web import Answer, WebRequest, ask, tls_context
 
 # How each shape says who asks; the container's goes raw, as the AWS SDKs send it.
@@ -67,13 +68,12 @@ class Http(Source):
         self._clock = clock
         files = (settings.token_file, settings.client_certificate, settings.client_key, settings.ca_bundle)
         self._paths = [path for path in files if path is not None]
-        self._files = FileWatch(*self._paths)
+        self._files = WatchedFiles(*self._paths)
         self._failed = False
         self._last: Credentials | None = None
 
     async def fetch(self) -> Credentials:
         """What the service hands out now."""
-        self._files.note()
         self._failed = True
         began = self._clock.now()
         answer = await self._answer()
@@ -94,7 +94,11 @@ class Http(Source):
 
     async def _answer(self) -> Answer:
         settings = self._settings
-        service = _Service(self._role, settings, self._token(), await self._tls())
+        try:
+            token, tls = await self._files.read(self._read_files)
+        except TimeoutError:
+            raise unanswered(self._role, " or ".join(self._paths)) from None
+        service = _Service(self._role, settings, token, tls)
         if settings.shape == "imds":
             return await _ask_imds(service, settings.url)
         return await service.get(settings.url, _VAULT_HEADERS if settings.shape == "vault" else {})
@@ -105,6 +109,9 @@ class Http(Source):
         if last and last.access_key_id == found.access_key_id and abs(last.expiration - found.expiration) < _INEXACT:
             return last.expiration
         return found.expiration
+
+    def _read_files(self) -> tuple[dict[str, str], ssl.SSLContext | None]:
+        return self._token(), self._tls()
 
     def _token(self) -> dict[str, str]:
         """The header with the token in its file."""
@@ -118,12 +125,12 @@ class Http(Source):
         name, scheme = _TOKEN_HEADERS[self._settings.shape]
         return {name: scheme + token}
 
-    async def _tls(self) -> ssl.SSLContext | None:
+    def _tls(self) -> ssl.SSLContext | None:
         settings = self._settings
         if not settings.url.startswith("https:"):
             return None
         files = settings.ca_bundle, settings.client_certificate, settings.client_key
-        return await asyncio.to_thread(tls_context, self._role, *files)
+        return tls_context(self._role, *files)
 
 
 class _Service:

@@ -6,7 +6,7 @@ A body may hold anything: of it a message repeats an error code, if it has the f
 import json
 from http import HTTPStatus
 
-from imds_proxy.config_roles import HttpConfig
+from imds_proxy.config_http import HttpConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
 from imds_proxy.sources.documents import safe_code
 from imds_proxy.sources.web import Answer

@@ -19,6 +19,7 @@ from imds_proxy.sources.interface import Context, Source
 from imds_proxy.sources.key_pair import KeyPair
 from imds_proxy.sources.roles_anywhere_errors import Call, translate
 from imds_proxy.sources.web import Answer, WebRequest, ask, tls_context
+from imds_proxy.threads import in_thread
 
 _TIME_LIMIT: Final = 20.0
 _SUCCESS: Final = 200, 299
@@ -53,7 +54,7 @@ class RolesAnywhere(Source):
         pair = await self._in_use.pair()
         try:
             async with asyncio.timeout(_TIME_LIMIT):
-                request = await asyncio.to_thread(self._signed, pair)
+                request = await in_thread(self._signed, pair)
         except TimeoutError:
             raise Unreachable(
                 f'role "{self._role}": the private key did not sign within {_TIME_LIMIT:g} s ({pair})',

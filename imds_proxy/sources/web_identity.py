@@ -20,11 +20,12 @@ from imds_proxy.sources import sts_errors, web_identity_errors
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import Base
 from imds_proxy.sources.command import run_command
-from imds_proxy.sources.files import FileWatch, read_file
+from imds_proxy.sources.files import read_file
 from imds_proxy.sources.interface import Context, Source
 from imds_proxy.sources.oidc_token import OidcToken, read_token
 from imds_proxy.sources.sts import Request, Sts, fallback_region
 from imds_proxy.sources.sts_errors import Call
+from imds_proxy.sources.watched_files import WatchedFiles, unanswered
 
 _COMMAND_TIME_LIMIT: Final = 30.0
 
@@ -52,7 +53,7 @@ class WebIdentity(Source):
         self._chain = chain
         self._sts = Sts(role, settings, region, clock)
         self._clock = clock
-        self._watch = FileWatch(settings.token_file) if settings.token_file else None
+        self._file = WatchedFiles(settings.token_file) if settings.token_file else None
         self._token_is_good = True
 
     async def fetch(self) -> Credentials:
@@ -70,10 +71,10 @@ class WebIdentity(Source):
 
     async def changed(self) -> None:
         """Return when there is another token, if the last one brought nothing; else tokens rotate without a call."""
-        if self._watch is None or self._token_is_good:
+        if self._file is None or self._token_is_good:
             await super().changed()
         else:
-            await self._watch.changed()
+            await self._file.changed()
 
     async def _token(self) -> OidcToken:
         if self._settings.token_command is not None:
@@ -82,11 +83,15 @@ class WebIdentity(Source):
             printed = await run_command(self._role, command, timeout=_COMMAND_TIME_LIMIT, what=what)
             return read_token(self._role, printed, f"{what} {command[0]}")
         assert self._settings.token_file is not None  # noqa: S101 - the config has one of the two
-        assert self._watch is not None  # noqa: S101 - with the file
-        self._watch.note()
+        assert self._file is not None  # noqa: S101 - with the file
+        origin = f"token_file {self._settings.token_file}"
         # Kubernetes mounts it readable for all, inside a container that is nobody else's.
-        content = read_file(self._role, self._settings.token_file, "token_file", private=False)
-        return read_token(self._role, content, f"token_file {self._settings.token_file}")
+        read = partial(read_file, self._role, self._settings.token_file, "token_file", private=False)
+        try:
+            content = await self._file.read(read)
+        except TimeoutError:
+            raise unanswered(self._role, origin) from None
+        return read_token(self._role, content, origin)
 
     def _check_audience(self, token: OidcToken) -> None:
         """The rest AWS decides: by its clock, not by this host's, which may be off."""

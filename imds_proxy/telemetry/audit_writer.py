@@ -4,17 +4,18 @@ import asyncio
 import errno
 import logging
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from typing import Final
 
 from imds_proxy.clock import Clock
+from imds_proxy.disk_errors import write_failure
 from imds_proxy.errors import FileError
 from imds_proxy.telemetry.audit_file import AuditFile
 from imds_proxy.telemetry.audit_line import loss_record
 from imds_proxy.telemetry.log import JsonFormatter, told
 from imds_proxy.telemetry.stats import RequestStats
+from imds_proxy.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +26,10 @@ _PATIENCE: Final = 10.0  # seconds; a disk that hangs longer is told of
 _CLOSED_WITHIN: Final = 5.0  # seconds; at the stop it is not waited for
 
 _ADVICE: Final = {
-    errno.ENOSPC: "free space on that file system",
-    errno.EDQUOT: "free space: the quota is used up",
     errno.EFBIG: "rotate it, or raise the limit on the size of files (LimitFSIZE= of the unit)",
     errno.EROFS: "configure a path that can be written (LogsDirectory= or ReadWritePaths= of the unit)",
     errno.ENOENT: "create its folder (LogsDirectory= of the unit)",
-    errno.ENOTDIR: "correct the path: a part of it is no folder",
-    errno.EISDIR: "correct the path: it is a folder",
     errno.EACCES: "let the user the daemon runs as read and write it, and write its folder",
-    errno.ELOOP: "configure the path of the file itself, not of a symbolic link",
 }
 
 
@@ -48,6 +44,7 @@ class AuditWriter:
 
     def __init__(self, path: str, clock: Clock, stats: RequestStats) -> None:
         self._file = AuditFile(path)
+        self._replaced: list[AuditFile] = []
         self._clock = clock
         self._stats = stats
         self._lines: deque[bytes] = deque()
@@ -57,7 +54,6 @@ class AuditWriter:
         self._closing = False
         self._news, self._hurry = asyncio.Event(), asyncio.Event()
         self._news.set()  # opened at once, so that a mistake is told of before the first line
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit-file")
         self._task = asyncio.create_task(self._run(), name="audit file")
 
     def put(self, line: str, *, refusal: bool = False) -> None:
@@ -70,7 +66,7 @@ class AuditWriter:
 
     def follow(self, path: str) -> None:
         """Open it again, or another one, which gets the lines that wait."""
-        self._thread.submit(self._file.close)
+        self._replaced.append(self._file)
         self._file = AuditFile(path)
         self._news.set()
         self._hurry.set()
@@ -81,9 +77,8 @@ class AuditWriter:
         self._news.set()
         self._hurry.set()
         await asyncio.wait({self._task}, timeout=_CLOSED_WITHIN)
-        self._task.cancel()
-        self._thread.submit(self._file.close)
-        self._thread.shutdown(wait=False)
+        if not self._task.cancel():  # else it is being written, and the end of the process closes it
+            in_thread(self._file.close)
         if lost := len(self._lines) + self._lost:
             log.warning("audit lines lost", extra={"path": self._file.path, "count": lost})
 
@@ -121,7 +116,8 @@ class AuditWriter:
     async def _append(self) -> None:
         """Move some lines into the file; with none, see that it is there."""
         lines = list(islice(self._lines, _AT_ONCE))
-        writing = asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, lines)
+        replaced, self._replaced = self._replaced, []
+        writing = in_thread(_append_to, self._file, lines, replaced)
         done, _ = await asyncio.wait({writing}, timeout=_PATIENCE)
         if not done:
             self._failed(FileError("cannot be written: the disk does not answer", "see what is wrong with it"))
@@ -144,11 +140,15 @@ class AuditWriter:
     def _failed(self, error: FileError | OSError) -> None:
         self._failures += 1
         self._stats.audit_write_failures += 1
-        if isinstance(error, FileError):
-            message, advice = f"{self._file.path} {error.message}", error.advice
-        else:
-            message = f"{self._file.path} cannot be written: {error.strerror}"
-            advice = _ADVICE.get(error.errno or 0, "see what is wrong with the file system")
-        if message != self._said:
-            log.warning("the audit file is not written; its lines wait", extra={"error": message, "advice": advice})
-        self._said = message
+        why = write_failure(self._file.path, error, _ADVICE)
+        if why.message != self._said:
+            extra = {"error": why.message, "advice": why.advice}
+            log.warning("the audit file is not written; its lines wait", extra=extra)
+        self._said = why.message
+
+
+def _append_to(file: AuditFile, lines: list[bytes], replaced: list[AuditFile]) -> int:
+    """Write to one file, after the end of those before it; how many lines it has now."""
+    for other in replaced:
+        other.close()
+    return file.append(lines)

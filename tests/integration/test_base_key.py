@@ -37,9 +37,9 @@ CALLS = [  # of one rotation; the second and the third from the end are the proo
     "GetCallerIdentity",
     "UpdateAccessKey",
 ]
-FILE_STEPS = 23
+FILE_STEPS = 25
 DELETION = ["GetCallerIdentity", "ListAccessKeys", "DeleteAccessKey"]
-DELETION_FILE_STEPS = 4
+DELETION_FILE_STEPS = 5
 
 
 @pytest.fixture(scope="module")

@@ -368,7 +368,7 @@ async def test_credentials_that_are_dead_already_are_refused(company, anywhere, 
 async def test_an_answer_that_does_not_come_ends_the_attempt(company, anywhere, host, monkeypatch):
     monkeypatch.setattr(roles_anywhere, "_TIME_LIMIT", 0.3)
     host.put(company.issue())
-    anywhere.interfere = lambda _: time.sleep(1)
+    anywhere.interfere = lambda _: time.sleep(1) or Response(status=500)
     assert "no complete answer within 0.3 s" in (await refused(host, Unreachable)).message
 
 

@@ -485,6 +485,16 @@ def test_the_process_is_found_by_its_socket(owners, user, connect, listener):
     assert find_process(0, owner.inode) is None
 
 
+def test_a_search_for_a_process_is_given_up(owners, user, connect, listener, monkeypatch):
+    """A user with thousands of processes would hold up the searches for everybody else's."""
+    connect(user, listener.getsockname())
+    with accepted(listener) as connection:
+        owner = owner_of(owners, connection)
+        assert find_process(owner.uid, owner.inode)
+        monkeypatch.setattr("imds_proxy.callers.process._PATIENCE", -1.0)
+        assert find_process(owner.uid, owner.inode) is None
+
+
 def test_what_a_process_calls_itself_is_one_word_in_a_log(user, listener):
     rename = """
 ctypes.CDLL(None).prctl(15, b"a\\nuid=0 \\x1b[2J\\xff", 0, 0, 0)

@@ -262,7 +262,10 @@ def _watch_files(folder: str, at: int) -> list[int]:
         if event not in {"open", "os.rename", "os.remove", "os.chmod", "os.chown"}:
             return
         place = arguments[0]
-        inside = isinstance(place, int) if event in {"os.chmod", "os.chown"} else str(place).startswith(folder)
+        if isinstance(place, int):
+            inside = event in {"os.chmod", "os.chown"}
+        else:  # a name without a path is one in a folder that is held open
+            inside = str(place).startswith(folder) or not Path(str(place)).is_absolute()
         if not inside or (event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY)):
             return
         count[0] += 1

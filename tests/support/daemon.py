@@ -72,7 +72,10 @@ class DaemonProcess:
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(10)
+        try:
+            return self.process.wait(10)
+        finally:
+            self.process.kill()  # one that did not end would go on beside the next tests
 
     def events(self) -> list[dict]:
         """The log as parsed lines."""

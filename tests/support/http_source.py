@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from imds_proxy.clock import Clock
-from imds_proxy.config_roles import HttpConfig
+from imds_proxy.config_http import HttpConfig
 from imds_proxy.errors import SourceError
 from imds_proxy.sources import obtain
 from imds_proxy.sources.http import make

@@ -96,7 +96,7 @@ def test_the_mode_stays_and_nothing_is_left_beside_the_file(tmp_path):
     """A secret would be left in a file that nobody looks after."""
     file = written(tmp_path, PLAIN)
     file.path.chmod(0o400)
-    (tmp_path / ".credentials.imds-proxy").write_text("of a crash")
+    (tmp_path / ".credentials.imds-proxy.0123abcd").write_text("of a crash")
     file.replace_key(OLD, NEW)
     assert [path.name for path in tmp_path.iterdir()] == ["credentials"]
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o400

@@ -1,6 +1,5 @@
-"""Files that sources read, and when they changed (sources/files.py)."""
+"""Files that sources read (sources/files.py)."""
 
-import asyncio
 import os
 import socket
 import tempfile
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imds_proxy.errors import Denied, Invalid
-from imds_proxy.sources.files import FileWatch, read_file
+from imds_proxy.sources.files import read_file
 
 NOBODY = 65534
 
@@ -147,106 +146,3 @@ def test_a_user_that_is_not_root_reads_its_own_and_roots_but_no_group_may_read_i
     assert "chmod 600" in as_nobody(lambda: refused(group).advice)
     roots.chmod(0o644)
     assert "chmod 640" in as_nobody(lambda: refused(roots).advice)
-
-
-# Watching
-
-
-async def seen_within(watch, act, seconds=1.0):
-    """How long after `act()` the watch tells; None: not in time."""
-    changed = asyncio.create_task(watch.changed())
-    await asyncio.sleep(0.1)
-    act()
-    began = time.monotonic()
-    done, _ = await asyncio.wait({changed}, timeout=seconds)
-    changed.cancel()
-    return time.monotonic() - began if done else None
-
-
-def append(path):
-    with path.open("ab") as file:
-        file.write(b"more")
-
-
-def renamed_over(path):
-    write(path.with_suffix(".new"), b"y").rename(path)
-
-
-def swapped(path):
-    """As Kubernetes does: the link `..data` is renamed over, and what is seen is a link through it."""
-    folder = path.parent
-    (folder / "2").mkdir()
-    write(folder / "2" / "f", b"y")
-    (folder / "new").symlink_to("2")
-    (folder / "new").rename(folder / "..data")
-
-
-CHANGES = {
-    "renamed over": renamed_over,
-    "rewritten": lambda path: path.write_bytes(b"y"),
-    "appended to": append,
-    "touched": lambda path: path.touch(),
-    "made readable": lambda path: path.chmod(0o640),
-    "removed": lambda path: path.unlink(),
-}
-
-
-@pytest.mark.parametrize("kind", CHANGES)
-async def test_every_change_is_told_within_a_second(tmp_path, kind):
-    """Credentials that were renewed in time would be taken too late."""
-    watch = FileWatch(str(write(tmp_path / "f")))
-    assert await seen_within(watch, lambda: CHANGES[kind](tmp_path / "f")) is not None
-
-
-async def test_a_swapped_link_is_told(tmp_path):
-    """Kubernetes changes no file that it has mounted."""
-    (tmp_path / "1").mkdir()
-    write(tmp_path / "1" / "f")
-    (tmp_path / "..data").symlink_to("1")
-    (tmp_path / "f").symlink_to("..data/f")
-    watch = FileWatch(str(tmp_path / "f"))
-    assert await seen_within(watch, lambda: swapped(tmp_path / "f")) is not None
-
-
-async def test_a_file_that_comes_to_be_is_told(tmp_path):
-    watch = FileWatch(str(tmp_path / "f"))
-    assert await seen_within(watch, lambda: write(tmp_path / "f")) is not None
-
-
-async def test_any_of_several_files_is_told_of(tmp_path):
-    """A certificate and its key are two."""
-    watch = FileWatch(str(write(tmp_path / "a")), str(write(tmp_path / "b")))
-    assert await seen_within(watch, lambda: write(tmp_path / "b", b"y")) is not None
-
-
-async def test_what_does_not_change_is_not_told_of(tmp_path):
-    """Every role would be renewed for ever."""
-    watch = FileWatch(str(write(tmp_path / "f")), str(tmp_path / "none"))
-    assert await seen_within(watch, lambda: read(tmp_path / "f"), 1.2) is None
-
-
-async def test_what_changed_before_somebody_waits_is_told(tmp_path):
-    """A change during a renewal would be lost."""
-    watch = FileWatch(str(write(tmp_path / "f")))
-    write(tmp_path / "f", b"yy")
-    assert await seen_within(watch, lambda: None) is not None
-
-
-async def test_what_was_noted_is_no_news(tmp_path):
-    watch = FileWatch(str(write(tmp_path / "f")))
-    write(tmp_path / "f", b"yy")
-    watch.note()
-    assert await seen_within(watch, lambda: None) is None
-
-
-async def test_a_file_is_told_of_once_it_is_left_alone(tmp_path):
-    """Half of a document would be read."""
-    path = write(tmp_path / "f")
-    watch = FileWatch(str(path))
-    changed = asyncio.create_task(watch.changed())
-    for _ in range(10):
-        append(path)
-        await asyncio.sleep(0.1)
-        assert not changed.done()
-    async with asyncio.timeout(1):
-        await changed

@@ -1,9 +1,9 @@
-"""`[roles.NAME]` with `source = "http"` (config_roles.py): what may be sent where."""
+"""`[roles.NAME]` with `source = "http"` (config_http.py): what may be sent where."""
 
 import pytest
 
 from imds_proxy.config_file import parse
-from imds_proxy.config_roles import is_private_channel, is_this_host
+from imds_proxy.config_http import is_private_channel, is_this_host
 from imds_proxy.errors import ConfigError
 
 URL = "https://credentials.example/role"

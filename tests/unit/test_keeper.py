@@ -1,4 +1,4 @@
-"""One role's keeper (renewal/keeper.py)."""
+"""One role's keeper (renewal/keeper.py, outcome.py)."""
 
 import asyncio
 from dataclasses import replace

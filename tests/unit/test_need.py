@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from imds_proxy.admin.status import Status
+from imds_proxy.callers import ServiceAccount
 from imds_proxy.cli.status import render
 from imds_proxy.config_file import parse
 from imds_proxy.errors import ConfigError
@@ -154,6 +155,22 @@ async def test_with_nothing_but_roles_on_demand_the_summary_names_no_time():
     assert watched.status.summary() == "serving on demand; nobody asks at this time"
     text = render(watched.status.document(), as_json=False)
     assert "idle" in text
+    await watched.roles.close()
+
+
+@in_virtual_time
+async def test_the_summary_counts_the_sessions_of_pods():
+    """systemctl status would say that nobody is served, of a host that serves a cluster."""
+    watched = Watched()
+    accounts = {"issuer": "https://cluster.example", "jwks_file": "/etc/keys.json"}
+    grant = {"role": "pods", "service_account": "team/*"}
+    roles = role_table("pods", tags="service-account")
+    tables = {"region": "eu-west-1", "roles": roles, "service_accounts": accounts, "grants": [grant]}
+    await watched.follow(parse(tables, "test"))
+    for number in range(2):
+        watched.roles.tagged()["pods"].serve(ServiceAccount("team", "app", f"app-{number}", f"uid-{number}"))
+    await asyncio.sleep(2)
+    assert watched.status.summary().startswith("serving 2 session(s), the first expires at ")
     await watched.roles.close()
 
 

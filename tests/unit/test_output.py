@@ -14,7 +14,7 @@ import pytest
 from imds_proxy.cli.status import render
 from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
-from imds_proxy.files import after, atomic
+from imds_proxy.files import after, target
 from imds_proxy.files.outputs import Outputs
 from imds_proxy.telemetry.metrics import Metrics
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
@@ -148,9 +148,9 @@ async def test_what_somebody_else_changes_in_the_file_is_kept_and_nothing_writte
     path = kept.folder / "file"
     with path.open("a") as file:
         file.write("[mine]\nregion = x\n")
-    theirs = atomic.signature(path)
+    theirs = target.signature(path)
     await until(lambda: kept.only._signature == theirs)
-    assert atomic.signature(path) == theirs
+    assert target.signature(path) == theirs
 
 
 async def test_a_folder_that_is_gone_is_told_of_and_used_once_it_is_back(kept, caplog):
@@ -182,7 +182,7 @@ async def test_an_exception_nobody_thought_of_does_not_end_it_nor_show_its_text(
         raise KeyError("aws_session_token = wJalrXUtnFEMI")
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic, "replace", replace)
+        patch.setattr(target, "replace", replace)
         kept.hold()
         await kept.follow(kept.entry())
         await until(lambda: kept.only.failure)
@@ -250,14 +250,14 @@ async def test_a_reload_brings_changes_and_drops_files(kept):
 
 async def test_no_write_is_under_way_after_closing(kept, monkeypatch):
     """The next daemon would have its file replaced by the old one's."""
-    real, ended = atomic.replace, []
+    real, ended = target.replace, []
 
     def slow(*arguments):
         time.sleep(0.5)
         ended.append(real(*arguments))
         return ended[-1]
 
-    monkeypatch.setattr(atomic, "replace", slow)
+    monkeypatch.setattr(target, "replace", slow)
     kept.hold()
     await kept.follow(kept.entry())
     await asyncio.sleep(0.1)
@@ -296,7 +296,7 @@ async def test_a_start_that_changes_nothing_runs_nothing(kept, tmp_path):
     kept.hold()
     await kept.follow(kept.entry())
     await until(kept.read)
-    before = atomic.signature(kept.folder / "file")
+    before = target.signature(kept.folder / "file")
     again = Kept(kept.folder)
     again.held, again.pending = kept.held, kept.pending
     again.outputs = Outputs(again.held.get, again.pending.__contains__, again.stats, Clock())
@@ -304,7 +304,7 @@ async def test_a_start_that_changes_nothing_runs_nothing(kept, tmp_path):
     await asyncio.wait_for(again.only.tried.wait(), 5)
     await asyncio.sleep(0.3)
     await again.outputs.close()
-    assert atomic.signature(kept.folder / "file").file != before.file
+    assert target.signature(kept.folder / "file").file != before.file
     assert not (tmp_path / "ran").exists()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imds_proxy.renewal import saved
-from imds_proxy.state import StateError, default_state_dir, open_state_dir, replace_file
+from imds_proxy.state import StateError, default_state_dir, open_state_dir
 from support.plane import credentials
 
 HELD = credentials()
@@ -35,15 +35,6 @@ def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_beside_it(stat
         state.write("file", b"new")
     assert state.read("file") == b"old"
     assert [path.name for path in state.path.iterdir()] == ["file"]
-
-
-def test_replacing_a_file_does_not_follow_a_link(tmp_path):
-    target, link = tmp_path / "target", tmp_path / "link"
-    target.write_bytes(b"safe")
-    link.symlink_to(target)
-    replace_file(link, b"new")
-    assert target.read_bytes() == b"safe"
-    assert not link.is_symlink()
 
 
 def test_a_link_is_not_read(state, tmp_path):

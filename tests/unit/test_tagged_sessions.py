@@ -145,13 +145,27 @@ def test_pods_that_all_ask_at_once_do_not_push_each_other_out(caplog):
         for _ in range(2):
             for number in range(MOST_SESSIONS + 5):
                 role.sessions.serve(pod(number))
-            await asyncio.sleep(10)
+            await asyncio.sleep(30)
         served = [role.sessions.serve(pod(number)) is not None for number in range(MOST_SESSIONS + 5)]
         assert sum(served) == MOST_SESSIONS
         await role.sessions.close()
 
     main()
     assert caplog.text.count("too many service accounts ask at once") == 1
+
+
+@in_virtual_time
+async def test_only_so_many_sessions_are_obtained_at_once():
+    """A cluster that starts would open as many connections as it has pods, and STS would ask for fewer calls."""
+    role = tagged()
+    for number in range(120):
+        role.sessions.serve(pod(number))
+    for so_far in (50, 100, 120):
+        await asyncio.sleep(1)
+        assert sum(bool(source.calls) for source in role.sources) == so_far
+    await asyncio.sleep(1)
+    assert all(role.sessions.serve(pod(number)) for number in range(120))
+    await role.sessions.close()
 
 
 @in_virtual_time

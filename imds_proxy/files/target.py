@@ -1,8 +1,8 @@
-"""Replacing a file so that a reader, or a crash, sees the old one or the new one, and nobody who may not sees either.
+"""The file that an entry names: read, replaced as a whole, and known again.
 
-Everything is done inside one folder that is held open, and no symbolic link is followed out of it (CODEDEPLOY.md).
-In: a path, bytes, and who may read them. Out: the file. Errors: FileError, whose message goes on after the path, and
-OSError; the old file is whole then.
+Everything is done inside its folder, held open, and no symbolic link is followed out of it (CODEDEPLOY.md). In: a path,
+bytes, and who may read them. Out: the file. Errors: FileError, whose message goes on after the path, and OSError; the
+old file is whole then.
 """
 
 import contextlib
@@ -10,36 +10,34 @@ import errno
 import grp
 import os
 import pwd
-import re
-import secrets
 import stat
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from imds_proxy import atomic_file
+from imds_proxy.atomic_file import Access
 from imds_proxy.errors import FileError
 
 _LARGEST: Final = 1 << 20  # bytes
 _LARGEST_ID: Final = 2**32 - 2  # the one after it means "leave it" to chown
 _MOST_LINKS: Final = 8
-_LEFTOVER_AGE: Final = 60.0  # seconds; a write that is under way takes less
-_MARK: Final = ".imds-proxy."
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class NamedAccess:
     """Who may do what with a file; owner and group by name or number, None: whoever this process is."""
 
     mode: int = 0o600
     owner: str | None = None
     group: str | None = None
 
-    def ids(self) -> tuple[int, int]:
-        """The numbers of owner and group, -1 where nothing is said; raises FileError for one that is not there."""
+    def numbers(self) -> Access:
+        """The same by number; raises FileError for a user or group that is not there."""
         owner = _number(self.owner, "owner", lambda name: pwd.getpwnam(name).pw_uid)
-        return owner, _number(self.group, "group", lambda name: grp.getgrnam(name).gr_gid)
+        group = _number(self.group, "group", lambda name: grp.getgrnam(name).gr_gid)
+        return Access(self.mode, owner, group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Signature:
     """By what a file is known again: which one it is, who may do what with it, and what was written last."""
 
     file: tuple[int, int]
-    access: tuple[int, int, int]
+    access: Access
     content: tuple[int, int]
 
 
@@ -79,39 +77,18 @@ def read(path: Path) -> bytes:
     return content
 
 
-def replace(path: Path, content: bytes, access: Access) -> Signature:
+def replace(path: Path, content: bytes, access: NamedAccess) -> Signature:
     """Make `content` the file's. Raises FileError and OSError; the old file is whole then."""
-    owner, group = access.ids()
+    numbers = access.numbers()
     with _folder(path) as (folder, name):
-        _sweep(folder, name, owner)
-        temporary = f".{name}{_MARK}{secrets.token_hex(4)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                _give(descriptor, owner, group)
-                os.fchmod(descriptor, access.mode)  # whatever the umask is; before content
-                file.write(content)
-                file.flush()
-                os.fsync(descriptor)
-                written = _signature(os.fstat(descriptor))
-            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
-            raise
-        _sync(folder)
-    return written
+        return _signature(atomic_file.replace_in(folder, name, content, numbers, folder_sync_required=False))
 
 
 @contextlib.contextmanager
 def _folder(path: Path) -> Iterator[tuple[int, str]]:
     """The folder of a file, held open, and the file's name there."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with atomic_file.open_folder(path.parent) as folder:
         yield folder, _target(folder, path.name)
-    finally:
-        os.close(folder)
 
 
 def _target(folder: int, name: str) -> str:
@@ -138,36 +115,10 @@ def _is_folder(folder: int, path: str) -> bool:
         return False
 
 
-def _give(descriptor: int, owner: int, group: int) -> None:
-    """Change owner and group where they are others: a service may be kept from so much as asking for it."""
-    status = os.fstat(descriptor)
-    if owner not in {-1, status.st_uid} or group not in {-1, status.st_gid}:
-        os.fchown(descriptor, owner, group)
-
-
-def _sync(folder: int) -> None:
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems do not know it for folders
-            raise
-
-
-def _sweep(folder: int, name: str, owner: int) -> None:
-    """Remove what a crash in the middle of a write has left here; it may hold credentials."""
-    leftover = re.compile(rf"\.{re.escape(name)}{re.escape(_MARK)}[0-9a-f]{{8}}")
-    for found in filter(leftover.fullmatch, os.listdir(folder)):
-        with contextlib.suppress(OSError):
-            status = os.stat(found, dir_fd=folder, follow_symlinks=False)
-            ours = stat.S_ISREG(status.st_mode) and status.st_uid in {os.geteuid(), owner}
-            if ours and time.time() - status.st_mtime > _LEFTOVER_AGE:
-                os.unlink(found, dir_fd=folder)
-
-
 def _signature(status: os.stat_result) -> Signature:
     return Signature(
         (status.st_dev, status.st_ino),
-        (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid),
+        Access.of(status),
         (status.st_size, status.st_mtime_ns),
     )
 

@@ -1,0 +1,32 @@
+"""Why a file cannot be written, and what to do about it, in words for the operator."""
+
+import errno
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from imds_proxy.errors import FileError
+
+_ADVICE: Final = {
+    errno.ENOSPC: "free space on that file system",
+    errno.EDQUOT: "free space: the quota is used up",
+    errno.ENOTDIR: "correct the path: a part of it is no folder",
+    errno.EISDIR: "correct the path: it is a folder",
+    errno.ELOOP: "configure the path of the file itself, not of a symbolic link",
+}
+_OTHERWISE: Final = "see what is wrong with the file system"
+
+
+def write_failure(path: Path | str, error: FileError | OSError, advice: Mapping[int, str]) -> FileError:
+    """The same failure, with a message that names the file and with advice.
+
+    Args:
+        path: Of the file.
+        error: A FileError whose message goes on after the path, or what the system said.
+        advice: By the system's number of an error, where it depends on what the file is for.
+    """
+    if isinstance(error, FileError):
+        return FileError(f"{path} {error.message}", error.advice)
+    number = error.errno or 0
+    said = advice.get(number) or _ADVICE.get(number, _OTHERWISE)
+    return FileError(f"{path} cannot be written: {error.strerror}", said)

@@ -1,0 +1,88 @@
+"""What systemd is told of the running daemon: when it is ready, how it is, and that its loop turns."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from imds_proxy.admin.status import Status
+from imds_proxy.config import Config
+from imds_proxy.errors import Denied
+from imds_proxy.files.outputs import Outputs
+from imds_proxy.roles import Roles
+from imds_proxy.systemd import Notifier
+
+log = logging.getLogger(__name__)
+
+
+class SystemdReports:
+    """The reports of one daemon.
+
+    Args:
+        notifier: To systemd.
+        config: The present one; a reload may give another while READY is held back.
+        roles: What is kept.
+        outputs: The files that are kept fresh.
+        status: Says in one line how the daemon is.
+    """
+
+    def __init__(
+        self, notifier: Notifier, config: Callable[[], Config], roles: Roles, outputs: Outputs, status: Status
+    ) -> None:
+        self._notifier = notifier
+        self._config = config
+        self._roles = roles
+        self._outputs = outputs
+        self._status = status
+        self._attempted = asyncio.Event()
+
+    async def first_ready(self) -> None:
+        """READY once the first credentials are there and the files are written, or after the grace.
+
+        What starts after this daemon reads them at once (CODEDEPLOY.md).
+        """
+        try:
+            async with asyncio.timeout(self._config().renewal.start_grace):
+                while not self._has_first_credentials():
+                    self._attempted.clear()
+                    await self._attempted.wait()
+                await self._outputs.tried()
+        except TimeoutError:
+            log.warning("ready without credentials: the grace is over", extra={"missing": self._status.not_ready()})
+        self.ready()
+        log.info("ready", extra={"status": self._status.summary()})
+
+    async def feed_watchdog(self) -> None:
+        """Say that the loop turns, for as long as it does; ends at once where systemd does not watch."""
+        interval = self._notifier.watchdog_interval()
+        while interval is not None:
+            self._notifier.alive()
+            await asyncio.sleep(interval)
+
+    def attempted(self) -> None:
+        """A role has been attempted: with that the first credentials may be there."""
+        self._attempted.set()
+
+    def status(self) -> None:
+        """How the daemon is now."""
+        self._notifier.status(self._status.summary())
+
+    def reloading(self) -> None:
+        """A reload has begun; `ready` ends it."""
+        self._notifier.reloading()
+
+    def ready(self) -> None:
+        """Startup or a reload is over."""
+        self._notifier.ready(self._status.summary())
+
+    def stopping(self) -> None:
+        """The daemon is draining."""
+        self._notifier.stopping()
+
+    def _has_first_credentials(self) -> bool:
+        """Whether the default role has, or every granted one; of several one that AWS refuses holds nothing back."""
+        config, served = self._config(), self._roles.served()
+        default = config.default_role
+        keepers = list(served.values()) if config.grants else [served[default]] if default else []
+        missing = [keeper for keeper in keepers if not keeper.holding.is_set()]
+        refused = [keeper for keeper in missing if keeper.failure and keeper.failure.outcome == Denied.outcome]
+        return not missing or len(missing) == len(refused) < len(keepers)

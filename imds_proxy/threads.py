@@ -1,0 +1,59 @@
+"""Work that may block for good: a file server, a user database, a token that hangs."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, TypeVarTuple
+
+_Given = TypeVarTuple("_Given")
+_Result = TypeVar("_Result")
+
+
+def in_thread(work: Callable[[*_Given], _Result], *given: *_Given) -> asyncio.Future[_Result]:
+    """What `work(*given)` returns or raises, in a thread of its own.
+
+    Not in an executor's: what hangs there takes the thread from everything else, and the process waits for it at the
+    end.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[_Result] = loop.create_future()
+
+    def settle(settle_with: Callable[[Any], None], outcome: object) -> None:
+        if not answer.done():
+            settle_with(outcome)
+
+    def run() -> None:
+        settled: tuple[Callable[[Any], None], object]
+        try:
+            settled = answer.set_result, work(*given)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            settled = answer.set_exception, error
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(settle, *settled)
+
+    threading.Thread(target=run, name=getattr(work, "__name__", "work"), daemon=True).start()
+    return answer
+
+
+class OneByOne:
+    """Work of one kind, in threads: one piece at a time goes on, however long it hangs."""
+
+    def __init__(self) -> None:
+        self._last: asyncio.Future[Any] | None = None
+
+    async def do(self, work: Callable[[*_Given], _Result], *given: *_Given, within: float | None) -> _Result:
+        """What `work(*given)` returns or raises.
+
+        Raises:
+            TimeoutError: It has not ended within that many seconds, or what was begun before it has not.
+        """
+        async with asyncio.timeout(within):
+            await self.ended()
+            self._last = in_thread(work, *given)
+            return await asyncio.shield(self._last)
+
+    async def ended(self) -> None:
+        """Return once nothing goes on any more, however it has ended."""
+        if self._last is not None and not self._last.done():
+            await asyncio.wait({self._last})

@@ -1,0 +1,124 @@
+"""A file server that hangs: what is on it waits, and nothing else does."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from support.daemon import HOST, DaemonProcess, request, wait
+from support.file_server import file_server
+from support.pushed_file import Writer
+
+GRANTS = """
+[[grants]]
+role = "local"
+uid = {uid}
+[[grants]]
+role = "remote"
+uid = {uid}
+[[grants]]
+role = "local"
+token_file = "{token_file}"
+[[files]]
+role = "local"
+format = "json"
+path = "{output}"
+[audit]
+file = "{audit}"
+[renewal]
+max_age = "4s"
+"""
+TOKEN = "token-of-the-container-0123456789"
+NOT_READ, NOT_WRITTEN = "could not be read within 10 s", "could not be written within 10 s"
+
+
+@pytest.fixture
+def server(tmp_path):
+    with file_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def local(tmp_path):
+    return written(tmp_path, "local")
+
+
+@pytest.fixture
+def daemon(tmp_path, server, local):
+    """Has a role whose file is here and one whose file is on the server, and all else on the server."""
+    remote, token_file = written(server.path, "remote"), server.path / "token"
+    token_file.write_text(TOKEN)
+    token_file.chmod(0o600)
+    there = {"token_file": token_file, "output": server.path / "output", "audit": server.path / "audit"}
+    config = HOST + GRANTS.format(uid=os.geteuid(), **there) + local.role + remote.role
+    with DaemonProcess(tmp_path, config, {}) as daemon:
+        wait(lambda: daemon.ready() and both_ok(daemon), 20, "both roles")
+        yield daemon
+
+
+def written(folder, role):
+    writer = Writer(folder, role=role)
+    writer.rename()
+    return writer
+
+
+def both_ok(daemon):
+    return {role["state"] for role in daemon.status()["roles"]} == {"ok"}
+
+
+def failed(daemon):
+    failure = daemon.role("remote")["failure"]
+    return failure is not None and NOT_READ in failure["message"]
+
+
+def by_token(daemon):
+    answer = request(f"{daemon.endpoint}roles/local", headers={"Authorization": TOKEN})
+    return json.loads(answer[2])["AccessKeyId"]
+
+
+def output_failure(daemon):
+    [file] = daemon.status()["files"]
+    return file["failure"]["message"] if file["failure"] else ""
+
+
+def threads(daemon):
+    return len(list(Path(f"/proc/{daemon.process.pid}/task").iterdir()))
+
+
+def test_nothing_else_waits(daemon, server, local):
+    """Before, one look at a file in every quarter of a second held up every answer of the daemon."""
+    last = daemon.credentials("remote")["AccessKeyId"]
+    server.hang()
+    slowest, ends = 0.0, time.monotonic() + 20
+    while time.monotonic() < ends and not failed(daemon):
+        began = time.monotonic()
+        assert daemon.credentials("remote")["AccessKeyId"] == last
+        assert by_token(daemon)
+        slowest = max(slowest, time.monotonic() - began)
+        time.sleep(0.05)
+    assert failed(daemon)
+    assert slowest < 1
+    local.rename()
+    wait(lambda: daemon.credentials("local")["AccessKeyId"] == local.key, 5, "the new session of the file here")
+    wait(lambda: NOT_WRITTEN in output_failure(daemon), 15, NOT_WRITTEN)
+    daemon.wait_for_event("the audit file is not written; its lines wait")
+
+    before, first = threads(daemon), daemon.role("remote")["failure"]["at"]
+    wait(lambda: daemon.role("remote")["failure"]["at"] != first, 30, "another try")
+    assert threads(daemon) <= before
+    server.go_on()
+    wait(lambda: both_ok(daemon), 30, "the role, once its file is there again")
+    output = server.path / "output"
+    wait(lambda: json.loads(output.read_text())["AccessKeyId"] == local.key, 20, "the file")
+    assert output_failure(daemon) == ""
+    daemon.wait_for_event("the audit file is written again")
+
+
+def test_the_daemon_ends_all_the_same(daemon, server):
+    server.hang()
+    time.sleep(6)  # a renewal is due: something reads, and something looks whether there is anything new
+    began = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began < 8
