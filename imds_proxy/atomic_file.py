@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_LEFTOVER_AGE: Final = 60.0  # seconds; a write that is under way takes less
+_LEFTOVER_AGE: Final = 60.0  # seconds; a write that takes longer fails at its rename
 _MARK: Final = ".imds-proxy."
 
 

@@ -31,7 +31,7 @@ MakeTaggedSource = Callable[[AssumeRoleConfig], Source]
 
 
 class _InTurn(Source):
-    """A source that waits for its turn among others."""
+    """A source that waits for its turn among others, each of which ends within its own time limit."""
 
     def __init__(self, source: Source, turns: asyncio.Semaphore) -> None:
         self._source = source

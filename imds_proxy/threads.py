@@ -37,7 +37,7 @@ def in_thread(work: Callable[[*_Given], _Result], *given: *_Given) -> asyncio.Fu
 
 
 class OneByOne:
-    """Work of one kind, in threads: one piece at a time goes on, however long it hangs."""
+    """Work of one kind, in threads: the next piece begins when the one before has ended, however long that hangs."""
 
     def __init__(self) -> None:
         self._last: asyncio.Future[Any] | None = None
@@ -50,10 +50,17 @@ class OneByOne:
         """
         async with asyncio.timeout(within):
             await self.ended()
-            self._last = in_thread(work, *given)
-            return await asyncio.shield(self._last)
+            self._last = last = in_thread(work, *given)
+            last.add_done_callback(self._forget)
+            return await asyncio.shield(last)
 
     async def ended(self) -> None:
         """Return once nothing goes on any more, however it has ended."""
-        if self._last is not None and not self._last.done():
+        while self._last is not None:  # who waited too may have begun something
             await asyncio.wait({self._last})
+
+    def _forget(self, last: asyncio.Future[Any]) -> None:
+        """Keep nothing of it: it may be a secret, or an error that nobody waits for any more."""
+        if not last.cancelled():
+            last.exception()
+        self._last = None

@@ -124,7 +124,7 @@ class KeySet:
                 return await self._files.read(_read_keys, self._settings.jwks_file)
             headers, tls = await self._files.read(_prepare, self._settings)
         except TimeoutError:
-            raise unanswered(_TABLE, " or ".join(self._paths)) from None
+            raise unanswered(_TABLE, " or ".join(self._paths) or "the CA bundle") from None
         return await _ask_for_keys(self._origin, headers, tls)
 
     def _succeeded(self, keys: SigningKeys) -> None:

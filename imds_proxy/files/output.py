@@ -92,6 +92,8 @@ class Output:
         self._too_short: dict[str, float] = {}
         self._failures = 0
         self._writing = OneByOne()
+        self._untold = False
+        """Whether it holds something that the commands after a change have not been run for."""
 
     @property
     def warnings(self) -> list[str]:
@@ -124,7 +126,7 @@ class Output:
                     await self._news.wait()
 
     async def close(self) -> None:
-        """Let a write that is under way end: nobody else may begin one meanwhile."""
+        """Let a write that is under way end, for some seconds: nobody else may begin one meanwhile."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._writing.ended(), _CLOSED_WITHIN)
         await self._after.close()
@@ -142,8 +144,10 @@ class Output:
             self._look_at_lives(held)
         try:
             changed = await self._writing.do(self._write, held, renewed, within=_WRITTEN_WITHIN)
-        except TimeoutError:
-            self._failed(FileError(f"could not be written within {_WRITTEN_WITHIN:g} s", _HANGS))
+        except TimeoutError as error:  # a file server's too
+            self._written = ()  # it may yet be written: nobody knows what is there
+            hangs = FileError(f"could not be written within {_WRITTEN_WITHIN:g} s", _HANGS)
+            self._failed(error if error.errno else hangs)
         except (FileError, OSError) as error:
             self._failed(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon goes on
@@ -162,6 +166,7 @@ class Output:
         content = _content(entry.format, current, held)
         if renewed or content != current or not self._has_its_access():
             access = target.NamedAccess(int(entry.mode, 8), entry.owner, entry.group)
+            self._untold = self._untold or content != current
             self._signature = target.replace(self.path, content, access)
         else:  # somebody else changed what is somebody else's
             self._signature = target.signature(self.path)
@@ -192,7 +197,8 @@ class Output:
             event = "file written" if renewed else "file written again: something else changed or removed it"
             log.info(event, extra={"path": str(self.path), "keys": keys, "failures": self._failures})
         self._written, self._failures, self.failure = held, 0, None
-        if changed:
+        if self._untold:
+            self._untold = False
             runs = tuple((entry.role, entry.after) for entry in self.entries if entry.after)
             self._after.run(tuple({command: (role, command) for role, command in runs}.values()))
 
@@ -203,7 +209,7 @@ class Output:
         said = self.failure is not None and self.failure.message == why.message
         self.failure = FileFailure(why.message, why.advice, self._clock.wall())
         extra = {"path": str(self.path), "error": why.message, "advice": why.advice, "failures": self._failures}
-        log.log(logging.DEBUG if said else logging.ERROR, "file not written; the old one is whole", extra=extra)
+        log.log(logging.DEBUG if said else logging.ERROR, "file not written; what is there is whole", extra=extra)
 
     def _look_at_lives(self, held: Held) -> None:
         """Tell of sessions that are too short for a file, where the config could not know."""

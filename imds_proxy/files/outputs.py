@@ -41,8 +41,9 @@ class Outputs:
     async def follow(self, config: Config) -> None:
         """Keep the files of `config`; those that are in it no more are left as they are."""
         wanted = _by_path(config.files)
-        for path in self._outputs.keys() - wanted.keys():
-            await self._drop(path)
+        dropped = self._outputs.keys() - wanted.keys()
+        await asyncio.gather(*map(self._drop, dropped))
+        for path in dropped:
             del self._stats.files[path]
             log.info("file not kept any more; its credentials will expire", extra={"path": path})
         self._outputs = {path: self._kept(path, entries) for path, entries in wanted.items()}

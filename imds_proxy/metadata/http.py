@@ -1,6 +1,6 @@
 """HTTP/1 on a socket: an asyncio protocol, because the answer is always at hand.
 
-Everything a client could make wait has a limit here, and what it leaves unread; what it sends, in `request_parser.py`.
+What a client could make wait or leave unread has a limit here; what it sends has its limits in `request_parser.py`.
 """
 
 import asyncio

@@ -89,7 +89,7 @@ class CertificateInUse:
             except SourceError as error:
                 self._refuse(error, seen or error.message)
             except TimeoutError:
-                advice = "see whether the file system and the token that they are on work; it is retried"
+                advice = "see whether the file system and the token that they are on work; the next renewal tries again"
                 what = f'role "{self._role}": certificate and key could not be read within {_TIME_LIMIT:g} s'
                 self._refuse(Unreachable(what, advice), seen or what)
             except Exception as error:  # noqa: BLE001 - a token's library may raise anything; the old pair goes on

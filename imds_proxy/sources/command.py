@@ -183,11 +183,13 @@ class _Run:
         if not over:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.ended.wait(), _REAPED_WITHIN)
-        self.process.poll()
-        self.output.close()
-        self.errors.close()
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), _REAPED_WITHIN)
+        finally:
+            self.process.poll()
+            self.output.close()
+            self.errors.close()
 
 
 class _Pipe:

@@ -97,7 +97,7 @@ class Http(Source):
         try:
             token, tls = await self._files.read(self._read_files)
         except TimeoutError:
-            raise unanswered(self._role, " or ".join(self._paths)) from None
+            raise unanswered(self._role, " or ".join(self._paths) or "the CA bundle") from None
         service = _Service(self._role, settings, token, tls)
         if settings.shape == "imds":
             return await _ask_imds(service, settings.url)

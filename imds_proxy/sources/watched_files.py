@@ -4,6 +4,8 @@ The server of a file may hang. Whoever reads the file then waits, with a limit; 
 thread is left that waits with it.
 """
 
+import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from imds_proxy.threads import OneByOne
 
 READ_WITHIN: Final = 10.0  # seconds
 _POLL: Final = 0.25
+_NO_THREAD: Final = 1.0  # until one is tried again
 
 _Given = TypeVarTuple("_Given")
 _Result = TypeVar("_Result")
@@ -30,6 +33,7 @@ class WatchedFiles:
     def __init__(self, *paths: str) -> None:
         self._paths = paths
         self._seen: list[_Signature | None] | None = None
+        """What they were like when they were last read."""
         self._reading, self._looking = OneByOne(), OneByOne()
 
     async def read(self, work: Callable[[*_Given], _Result], *given: *_Given, within: float = READ_WITHIN) -> _Result:
@@ -48,7 +52,11 @@ class WatchedFiles:
         """
         enough = threading.Event()
         try:
-            await self._looking.do(self._look, enough, within=None)
+            while True:
+                with contextlib.suppress(RuntimeError):  # no thread can be started at this time
+                    await self._looking.do(self._look, enough, within=None)
+                    return
+                await asyncio.sleep(_NO_THREAD)
         finally:
             enough.set()
 
@@ -58,12 +66,10 @@ class WatchedFiles:
 
     def _look(self, enough: threading.Event) -> None:
         """Return once the files are others than those read, or enough."""
-        if self._seen is None:
-            self._seen = self._signatures()
-        before = self._seen
+        before = first = self._signatures() if self._seen is None else self._seen
         while not enough.wait(_POLL):
             now = self._signatures()
-            if now == before != self._seen:
+            if now == before != (first if self._seen is None else self._seen):
                 return
             before = now
 

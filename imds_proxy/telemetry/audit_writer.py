@@ -78,7 +78,7 @@ class AuditWriter:
         self._hurry.set()
         await asyncio.wait({self._task}, timeout=_CLOSED_WITHIN)
         if not self._task.cancel():  # else it is being written, and the end of the process closes it
-            in_thread(self._file.close)
+            in_thread(_close, self._file)
         if lost := len(self._lines) + self._lost:
             log.warning("audit lines lost", extra={"path": self._file.path, "count": lost})
 
@@ -150,5 +150,10 @@ class AuditWriter:
 def _append_to(file: AuditFile, lines: list[bytes], replaced: list[AuditFile]) -> int:
     """Write to one file, after the end of those before it; how many lines it has now."""
     for other in replaced:
-        other.close()
+        _close(other)
     return file.append(lines)
+
+
+def _close(file: AuditFile) -> None:
+    with suppress(OSError):  # a file server may tell only now that its disk is full
+        file.close()

@@ -64,7 +64,7 @@ def wrk(
 ) -> dict:
     """What wrk counted; BenchError on a socket error or a status that is none of success."""
     sent = {**target.headers, **(headers or {}), **({} if shape.keep_alive else {"Connection": "close"})}
-    command = [program("wrk"), "-t1", f"-c{shape.connections}", f"-d{seconds}s", "-s", _SCRIPT]
+    command: list[str] = [program("wrk"), "-t1", f"-c{shape.connections}", f"-d{seconds}s", "-s", str(_SCRIPT)]
     for name, value in sent.items():
         command += ["-H", f"{name}: {value}"]
     done = subprocess.run(

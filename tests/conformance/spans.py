@@ -111,6 +111,6 @@ def long_job(clients: Sequence[Client], clock: FastClock, *, link_local: bool) -
             uploaded = len({action for _, action, status in done.calls if action.startswith("PUT") and status == 200})
             failure = "" if uploaded == UPLOADS else f"{uploaded} of {UPLOADS} files"
             figure = f"{len(done.keys)} keys, {clock.name}"
-            return cell(client, "long job", failure or _rotated(bench, done, UPLOADS, 3), figure)
+            return cell(client, "long job", failure or _rotated(bench, done, UPLOADS, 3, gap=0), figure)
 
         yield from in_parallel(len(clients), one, clients)

@@ -69,11 +69,11 @@ class DaemonProcess:
     def __exit__(self, *_):
         self.stop()
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
+    def stop(self, number: int = signal.SIGTERM, within: float = 10) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(10)
+            return self.process.wait(within)
         finally:
             self.process.kill()  # one that did not end would go on beside the next tests
 

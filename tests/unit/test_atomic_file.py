@@ -13,6 +13,7 @@ import pytest
 
 from imds_proxy import atomic_file
 from imds_proxy.atomic_file import PRIVATE, Access
+from imds_proxy.files import target
 
 NOBODY = 65534
 LEFTOVER = ".file.imds-proxy.0123abcd"
@@ -149,7 +150,14 @@ def test_a_link_is_replaced_and_not_followed(file, tmp_path):
     assert not file.is_symlink()
 
 
-def test_a_folder_that_is_swapped_for_a_link_meanwhile_is_the_one_that_was_opened(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("replace", "access"),
+    [(atomic_file.replace, PRIVATE), (target.replace, target.NamedAccess())],
+    ids=["any", "output"],
+)
+def test_a_folder_that_is_swapped_for_a_link_meanwhile_is_the_one_that_was_opened(
+    tmp_path, monkeypatch, replace, access
+):
     folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
     folder.mkdir()
     elsewhere.mkdir()
@@ -161,7 +169,7 @@ def test_a_folder_that_is_swapped_for_a_link_meanwhile_is_the_one_that_was_opene
         real(*arguments)
 
     monkeypatch.setattr(os, "fchmod", swap)
-    atomic_file.replace(folder / "file", b"new", PRIVATE)
+    replace(folder / "file", b"new", access)
     assert only(elsewhere) == []
     assert only(tmp_path / "moved") == ["file"]
 

@@ -5,16 +5,18 @@ import json
 import os
 import shutil
 import stat
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from imds_proxy.cli.status import render
 from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
-from imds_proxy.files import after, target
+from imds_proxy.files import after, output, target
 from imds_proxy.files.outputs import Outputs
 from imds_proxy.telemetry.metrics import Metrics
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
@@ -267,7 +269,53 @@ async def test_no_write_is_under_way_after_closing(kept, monkeypatch):
     assert len(ended) == 1
 
 
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk that answers late while `disk.late` is not set; a write is given up after a moment."""
+    real, disk = target.replace, SimpleNamespace(late=threading.Event())
+    disk.late.set()
+
+    def late(*arguments):
+        assert disk.late.wait(10)
+        return real(*arguments)
+
+    monkeypatch.setattr(target, "replace", late)
+    monkeypatch.setattr(output, "_WRITTEN_WITHIN", 0.2)
+    return disk
+
+
+async def test_a_write_that_comes_late_is_put_right_if_it_is_not_wanted_any_more(kept, disk):
+    """A reload has taken it back meanwhile: the file would stay readable for a group that should not."""
+    kept.hold()
+    await kept.follow(kept.entry())
+    await until(kept.read)
+    disk.late.clear()
+    await kept.follow(kept.entry(mode="0640"))
+    await until(lambda: kept.only.failure)
+    assert "could not be written within 0.2 s" in kept.only.failure.message
+    await kept.follow(kept.entry())
+    disk.late.set()
+    await until(lambda: kept.only.failure is None)
+    assert stat.S_IMODE((kept.folder / "file").stat().st_mode) == 0o600
+
+
 # After a change
+
+
+async def test_it_runs_after_a_write_that_comes_late_too(kept, tmp_path, disk):
+    """What reads the file only when it is told to would go on with credentials that die."""
+    ran = tmp_path / "ran"
+    kept.hold()
+    await kept.follow(kept.entry(after=script(tmp_path, f"echo x >> {ran}")))
+    await until(lambda: ran.exists() and ran.read_text() == "x\n")
+    disk.late.clear()
+    kept.hold(key="BBBB")
+    await until(lambda: kept.only.failure)
+    disk.late.set()
+    await until(lambda: ran.read_text() == "x\nx\n")
+    assert "BBBB" in kept.read()
+    await asyncio.sleep(0.3)
+    assert ran.read_text() == "x\nx\n"
 
 
 def script(folder, text):

@@ -98,23 +98,6 @@ def test_links_in_a_circle_are_refused(file):
         target.replace(file, b"new", NamedAccess())
 
 
-def test_a_folder_that_is_swapped_for_a_link_meanwhile_is_the_one_that_was_opened(tmp_path, monkeypatch):
-    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
-    folder.mkdir()
-    elsewhere.mkdir()
-    real = os.fchmod
-
-    def swap(*arguments):
-        folder.rename(tmp_path / "moved")
-        folder.symlink_to(elsewhere)
-        real(*arguments)
-
-    monkeypatch.setattr(os, "fchmod", swap)
-    target.replace(folder / "file", b"new", NamedAccess())
-    assert only(elsewhere) == []
-    assert only(tmp_path / "moved") == ["file"]
-
-
 # What is read
 
 

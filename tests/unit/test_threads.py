@@ -1,14 +1,16 @@
 """Work that may block for good, in threads (threads.py)."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
-from imds_proxy.threads import in_thread
+from imds_proxy.threads import OneByOne, in_thread
 
 
 def raise_key_error():
@@ -33,6 +35,60 @@ async def test_who_gives_up_is_not_told_of_the_end():
     goes_on.set()
     await asyncio.sleep(0.05)
     assert unexpected == []
+
+
+class Work:
+    """Work that ends when it may, and counts how many are at it at once."""
+
+    def __init__(self):
+        self.going = self.most = 0
+        self._may_end = threading.Event()
+
+    def __call__(self, outcome):
+        self.going += 1
+        self.most = max(self.most, self.going)
+        assert self._may_end.wait(10)
+        self.going -= 1
+        return outcome()
+
+    def may_end(self):
+        self._may_end.set()
+
+
+async def test_one_piece_of_work_goes_on_at_a_time():
+    works, work = OneByOne(), Work()
+    doing = [asyncio.create_task(works.do(work, lambda n=n: n, within=10)) for n in range(5)]
+    await asyncio.sleep(0.05)
+    work.may_end()
+    assert await asyncio.gather(*doing) == [0, 1, 2, 3, 4]
+    assert work.most == 1
+
+
+async def test_an_error_after_who_asked_gave_up_is_nobodys():
+    """Of a mount that is given up, each file would be an unexpected error in the log."""
+    unexpected, works, work = [], OneByOne(), Work()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unexpected.append(context))
+    with pytest.raises(TimeoutError):
+        await works.do(work, raise_key_error, within=0.05)
+    work.may_end()
+    assert await works.do(work, lambda: "next", within=10) == "next"
+    gc.collect()
+    assert unexpected == []
+
+
+async def test_what_it_brought_is_not_kept():
+    """It may be a key or a token."""
+    works = OneByOne()
+    secret = await works.do(Secret, within=10)
+    kept = weakref.ref(secret)
+    del secret
+    await asyncio.sleep(0)
+    gc.collect()
+    assert kept() is None
+
+
+class Secret:
+    """Something that is there or not."""
 
 
 ENDS = """

@@ -20,7 +20,14 @@ def read(path):
     return Path(path).read_bytes()
 
 
-async def seen_within(watch, act, seconds=1.0):
+async def watched(*paths):
+    """Files that were read as they are now."""
+    watch = WatchedFiles(*map(str, paths))
+    await watch.read(lambda: None)
+    return watch
+
+
+async def seen_within(watch, act, seconds=5.0):
     """How long after `act()` the watch tells; None: not in time."""
     changed = asyncio.create_task(watch.changed())
     await asyncio.sleep(0.1)
@@ -62,7 +69,7 @@ CHANGES = {
 @pytest.mark.parametrize("kind", CHANGES)
 async def test_every_change_is_told_within_a_second(tmp_path, kind):
     """Credentials that were renewed in time would be taken too late."""
-    watch = WatchedFiles(str(write(tmp_path / "f")))
+    watch = await watched(write(tmp_path / "f"))
     assert await seen_within(watch, lambda: CHANGES[kind](tmp_path / "f")) is not None
 
 
@@ -72,31 +79,30 @@ async def test_a_swapped_link_is_told(tmp_path):
     write(tmp_path / "1" / "f")
     (tmp_path / "..data").symlink_to("1")
     (tmp_path / "f").symlink_to("..data/f")
-    watch = WatchedFiles(str(tmp_path / "f"))
+    watch = await watched(tmp_path / "f")
     assert await seen_within(watch, lambda: swapped(tmp_path / "f")) is not None
 
 
 async def test_a_file_that_comes_to_be_is_told(tmp_path):
-    watch = WatchedFiles(str(tmp_path / "f"))
+    watch = await watched(tmp_path / "f")
     assert await seen_within(watch, lambda: write(tmp_path / "f")) is not None
 
 
 async def test_any_of_several_files_is_told_of(tmp_path):
     """A certificate and its key are two."""
-    watch = WatchedFiles(str(write(tmp_path / "a")), str(write(tmp_path / "b")))
+    watch = await watched(write(tmp_path / "a"), write(tmp_path / "b"))
     assert await seen_within(watch, lambda: write(tmp_path / "b", b"y")) is not None
 
 
 async def test_what_does_not_change_is_not_told_of(tmp_path):
     """Every role would be renewed for ever."""
-    watch = WatchedFiles(str(write(tmp_path / "f")), str(tmp_path / "none"))
+    watch = await watched(write(tmp_path / "f"), tmp_path / "none")
     assert await seen_within(watch, lambda: read(tmp_path / "f"), 1.2) is None
 
 
 async def test_what_changed_before_somebody_waits_is_told(tmp_path):
     """A change during a renewal would be lost."""
-    watch = WatchedFiles(str(write(tmp_path / "f")))
-    await watch.read(read, tmp_path / "f")
+    watch = await watched(write(tmp_path / "f"))
     write(tmp_path / "f", b"yy")
     assert await seen_within(watch, lambda: None) is not None
 
@@ -105,19 +111,19 @@ async def test_what_was_read_is_no_news(tmp_path):
     watch = WatchedFiles(str(write(tmp_path / "f")))
     write(tmp_path / "f", b"yy")
     assert await watch.read(read, tmp_path / "f") == b"yy"
-    assert await seen_within(watch, lambda: None) is None
+    assert await seen_within(watch, lambda: None, 1.2) is None
 
 
 async def test_a_file_is_told_of_once_it_is_left_alone(tmp_path):
     """Half of a document would be read."""
     path = write(tmp_path / "f")
-    watch = WatchedFiles(str(path))
+    watch = await watched(path)
     changed = asyncio.create_task(watch.changed())
     for _ in range(10):
         append(path)
         await asyncio.sleep(0.1)
         assert not changed.done()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(5):
         await changed
 
 
@@ -160,7 +166,39 @@ async def test_a_look_that_hangs_hangs_alone(tmp_path, monkeypatch):
         patched.setattr("imds_proxy.sources.watched_files._signature", hanging)
         for _ in range(3):
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(watch.changed(), 0.4)
+                await asyncio.wait_for(watch.changed(), 0.8)
         assert hanging.calls == 1
         hanging.go_on()
     assert await seen_within(watch, lambda: write(tmp_path / "f", b"yy")) is not None
+
+
+async def test_a_look_that_began_before_the_first_read_does_not_make_it_blind(tmp_path, monkeypatch):
+    """What was renewed while the first look was slow would never be noticed."""
+    watch, slow = WatchedFiles(str(write(tmp_path / "f", b"old"))), threading.Event()
+    module = "imds_proxy.sources.watched_files._signature"
+    with monkeypatch.context() as patched:
+        patched.setattr(module, lambda path: slow.wait(20) and Path(path).read_bytes())
+        looking = asyncio.create_task(watch.changed())
+        await asyncio.sleep(0.1)
+        looking.cancel()
+        patched.setattr(module, lambda path: Path(path).read_bytes())
+        assert await watch.read(read, tmp_path / "f") == b"old"
+        write(tmp_path / "f", b"renewed")
+        slow.set()
+        assert await seen_within(watch, lambda: None) is not None
+
+
+async def test_where_no_thread_can_be_started_it_is_tried_again(tmp_path, monkeypatch):
+    """Whoever waits for a change would be told of one without end, or never be told again."""
+    watch = await watched(write(tmp_path / "f"))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        changed = asyncio.create_task(watch.changed())
+        await asyncio.sleep(0.1)
+        assert not changed.done()
+    write(tmp_path / "f", b"yy")
+    await asyncio.wait_for(changed, 5)
+
+
+def none_left(_):
+    raise RuntimeError("can't start new thread")
