@@ -1,4 +1,4 @@
-"""Why a file cannot be written, and what to do about it, in words for the operator."""
+"""Why a file cannot be read or written, and what to do about it, in words for the operator."""
 
 import errno
 from collections.abc import Mapping
@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from imds_proxy.errors import FileError
+
+HANGS: Final = "see whether the file system it is on, a network one perhaps, works; it is retried"
+"""What to do about a file that does not answer."""
 
 _ADVICE: Final = {
     errno.ENOSPC: "free space on that file system",

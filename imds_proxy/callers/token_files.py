@@ -19,6 +19,7 @@ from typing import Final
 
 from imds_proxy import atomic_file
 from imds_proxy.atomic_file import PRIVATE
+from imds_proxy.disk_errors import HANGS
 from imds_proxy.errors import FileError
 from imds_proxy.sources.watched_files import READ_WITHIN, WatchedFiles
 from imds_proxy.telemetry.log import told
@@ -103,8 +104,7 @@ class _TokenFile:
         except FileError as error:
             self._refuse(error)
         except TimeoutError:
-            what = f"{self._path} could not be read within {READ_WITHIN:g} s"
-            self._refuse(FileError(what, "see whether the file system it is on works; it is retried"))
+            self._refuse(FileError(f"{self._path} could not be read within {READ_WITHIN:g} s", HANGS))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other files go on
             self._refuse(
                 FileError(f"unexpected {told(error)}", "this is a defect of imds-proxy: please report this line")

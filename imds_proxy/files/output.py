@@ -13,7 +13,7 @@ from typing import Final
 from imds_proxy.clock import Clock
 from imds_proxy.config_files import SHARED_CREDENTIALS_FILE, OutputFileConfig, own_credentials_files
 from imds_proxy.credentials import Credentials
-from imds_proxy.disk_errors import write_failure
+from imds_proxy.disk_errors import HANGS, write_failure
 from imds_proxy.errors import FileError
 from imds_proxy.files import formats, target
 from imds_proxy.files.after import After
@@ -37,8 +37,6 @@ _ADVICE: Final = {
     errno.EPERM: "only root gives a file to another user: run the daemon as root or with CAP_CHOWN, or leave owner and"
     " group out",
 }
-
-_HANGS: Final = "see whether the file system it is on, a network one perhaps, works; it is retried"
 
 Live = Callable[[str], Credentials | None]
 """The live credentials of a role."""
@@ -146,7 +144,7 @@ class Output:
             changed = await self._writing.do(self._write, held, renewed, within=_WRITTEN_WITHIN)
         except TimeoutError as error:  # a file server's too
             self._written = ()  # it may yet be written: nobody knows what is there
-            hangs = FileError(f"could not be written within {_WRITTEN_WITHIN:g} s", _HANGS)
+            hangs = FileError(f"could not be written within {_WRITTEN_WITHIN:g} s", HANGS)
             self._failed(error if error.errno else hangs)
         except (FileError, OSError) as error:
             self._failed(error)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, TypeVar, TypeVarTuple
 
+from imds_proxy.disk_errors import HANGS
 from imds_proxy.errors import Unreachable
 from imds_proxy.threads import OneByOne
 
@@ -79,10 +80,7 @@ class WatchedFiles:
 
 def unanswered(role: str, what: str) -> Unreachable:
     """For a source, in place of the TimeoutError."""
-    return Unreachable(
-        f'role "{role}": {what} could not be read within {READ_WITHIN:g} s',
-        "see whether the file system it is on, a network one perhaps, works; it is retried",
-    )
+    return Unreachable(f'role "{role}": {what} could not be read within {READ_WITHIN:g} s', HANGS)
 
 
 def _signature(path: str) -> _Signature | None:

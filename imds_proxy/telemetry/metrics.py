@@ -159,7 +159,7 @@ class _FileCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         name, text = f"{_PREFIX}file_written_timestamp_seconds", "When the file was last written; 0: not yet"
         written = GaugeMetricFamily(name, text, labels=("path",))
-        name, text = f"{_PREFIX}file_write_failures", "Times that the file could not be written; the old one is whole"
+        name, text = f"{_PREFIX}file_write_failures", "Times that the file could not be written; what is there is whole"
         failures = CounterMetricFamily(name, text, labels=("path",))
         for path, stats in self._stats.files.items():
             written.add_metric((path,), stats.written)
