@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from imds_proxy.config_values import SYSTEMD_PREFIX, split_listen
 from imds_proxy.errors import ListenError
 
-_BACKLOG = 1024
+_BACKLOG = 4096
 _LOWEST_FREE_PORT = 1024
 
 

@@ -3,11 +3,10 @@
 import asyncio
 import os
 import socket
-from asyncio.trsock import TransportSocket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from imds_proxy.callers.accounts import Account, Accounts
 from imds_proxy.callers.caller import Caller, ip_address
@@ -32,6 +31,24 @@ class Place:
 
     listener: str
     here: bool
+
+
+class Arrival(NamedTuple):  # made once per connection: a frozen dataclass costs more
+    """A new connection, as far as the kernel tells at once.
+
+    Args:
+        principal: Of its caller.
+        listener: Its entry of `metadata.listen`.
+        is_ipv6: Whether both ends have an IPv6 address.
+        caller: The caller where nothing but its address is known; else None.
+        owner: The owner of the client's socket, a process of this host; else None.
+    """
+
+    principal: bytes
+    listener: str
+    is_ipv6: bool
+    caller: Caller | None
+    owner: Owner | None
 
 
 class Callers:
@@ -70,19 +87,45 @@ class Callers:
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         if peer is None or local is None:
             raise ConnectionResetError
-        owner = self._owners.owner(peer, local) if place.here else None
-        if owner is not None:
-            _check_still_there(transport.get_extra_info("socket"))
-        self._tell(owner, peer, local[0], place, told)
+        shown = transport.get_extra_info("socket")
+        # Not asked of what the transport shows: uvloop's goes on giving its first answer.
+        connection = socket.socket(shown.family, shown.type, shown.proto, shown.fileno())
+        try:
+            arrival = self.arrival(connection, peer, local, place)
+        finally:
+            connection.detach()
+        self.name(arrival, told)
 
-    def _tell(self, owner: Owner | None, peer: Address, local: str, place: Place, told: Told) -> None:
-        is_ipv6 = "." not in local  # an IPv4 client of an IPv6 listener is at ::ffff:127.0.0.1
+    def arrival(self, connection: socket.socket, peer: Address, local: Address, place: Place) -> Arrival:
+        """What the kernel tells of a connection.
+
+        Args:
+            connection: The server's end.
+            peer: The address of the client's end.
+            local: That of the server's end.
+            place: Where the client has connected to.
+
+        Raises:
+            OSError: The connection is gone, or its address cannot be judged.
+        """
+        owner = self._owners.owner(peer, local) if place.here else None
+        is_ipv6 = "." not in local[0]  # an IPv4 client of an IPv6 listener is at ::ffff:127.0.0.1
         if owner is None:
-            told(by_address(peer, local, place), 0)
+            caller = by_address(peer, local[0], place)
+            return Arrival(caller.principal, place.listener, is_ipv6, caller, None)
+        connection.getpeername()  # raises if the client has reset it: its address may be another client's by now
+        return Arrival(_principal(owner.uid), place.listener, is_ipv6, None, owner)
+
+    def name(self, arrival: Arrival, told: Told) -> None:
+        """Tell who connected, with the names of users and groups: at once, or when they are known."""
+        owner = arrival.owner
+        if owner is None:
+            assert arrival.caller is not None  # noqa: S101 - one of them is there
+            told(arrival.caller, 0)
         elif (account := self._accounts.known(owner.uid)) is not None:
-            told(self._of_user(account, place.listener, is_ipv6), owner.inode)
+            told(self._of_user(account, arrival.listener, arrival.is_ipv6), owner.inode)
         else:
-            task = asyncio.create_task(self._identify_later(owner, place.listener, is_ipv6, told))
+            task = asyncio.create_task(self._identify_later(owner, arrival.listener, arrival.is_ipv6, told))
             self._waiting.add(task)
             task.add_done_callback(self._waiting.discard)
 
@@ -98,16 +141,9 @@ class Callers:
         self._owners.close()
 
 
-def _check_still_there(shown: TransportSocket) -> None:
-    """Raise OSError if the client has reset the connection: the address that was asked for may be another's by now.
-
-    Not asked of what the transport shows: uvloop's goes on giving its first answer.
-    """
-    connection = socket.socket(shown.family, shown.type, shown.proto, shown.fileno())
-    try:
-        connection.getpeername()
-    finally:
-        connection.detach()
+def _principal(uid: int) -> bytes:
+    """What stands for a user of this host."""
+    return b"uid %d" % uid
 
 
 def of_user(account: Account, listener: str, is_ipv6: bool) -> Caller:  # noqa: FBT001 - by position, for the cache
@@ -115,7 +151,7 @@ def of_user(account: Account, listener: str, is_ipv6: bool) -> Caller:  # noqa: 
     return Caller(
         address="::1" if is_ipv6 else "127.0.0.1",
         listener=listener,
-        principal=f"uid {account.uid}".encode(),
+        principal=_principal(account.uid),
         uid=account.uid,
         user=account.user,
         gids=account.gids,
@@ -127,7 +163,9 @@ def by_address(peer: Address, local: str, place: Place) -> Caller:
     """The caller for a connection whose socket is not found: another host's, a container's, or closed already."""
     address = ip_address(peer[0])
     if place.here and (address.is_loopback or address == ip_address(local) or is_own_address(peer[0], *peer[3:4])):
-        text = "127.0.0.1" if address.version == 4 else "::1"  # noqa: PLR2004 - of IP
-    else:
-        text = str(address)
-    return Caller(text, place.listener, f"{text} at {place.listener}".encode())
+        return _at("127.0.0.1" if address.version == 4 else "::1", place.listener)  # noqa: PLR2004 - of IP
+    return _at(str(address), place.listener)
+
+
+def _at(address: str, listener: str) -> Caller:
+    return Caller(address, listener, f"{address} at {listener}".encode())

@@ -6,6 +6,7 @@ What a client could make wait or leave unread has a limit here; what it sends ha
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from imds_proxy.callers import Caller
@@ -35,6 +36,14 @@ SLOW_TIME = 1.0
 """Seconds that a slow answer waits: a refusal sent at once would not stop a loop."""
 
 
+class Arrived(Protocol):
+    """A connection that was accepted."""
+
+    @property
+    def principal(self) -> bytes:
+        """Its caller's."""
+
+
 class Endpoint(Protocol):
     """What the connections of one listener share (`server.py`)."""
 
@@ -47,14 +56,14 @@ class Endpoint(Protocol):
     def answer(self, request: Request) -> Response:
         """The answer to a request."""
 
-    def opened(self, connection: "HttpProtocol") -> None:
-        """A client connected."""
+    def opened(self, connection: "HttpProtocol", arrived: Any) -> None:
+        """A connection is open: find out who is at the other end, and tell the connection."""
 
     def closed(self, connection: "HttpProtocol") -> None:
         """A connection is gone."""
 
-    def identify(self, connection: "HttpProtocol", transport: Any) -> None:
-        """Find out who is at the other end, and tell the connection."""
+    def run(self, principal: bytes, work: Callable[[], None]) -> bool:
+        """Do work for a caller: now, or when it has a share of the loop again; whether it is done."""
 
     def limit_hops(self, transport: Any) -> None:
         """Keep what is sent next from travelling further than configured."""
@@ -68,33 +77,38 @@ class HttpProtocol(asyncio.Protocol):
 
     Args:
         endpoint: What the connections of one listener share.
+        arrived: The connection as it was accepted (`listener.py`).
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, arrived: Arrived) -> None:
+        self.principal = arrived.principal
+        """Its caller's, which is known before the names of its user are."""
         self._endpoint = endpoint
+        self._arrived = arrived
         self._parser = RequestParser(self)
         self._transport: Any = None
         self._caller: Caller | None = None
         self._inode = 0
         self._known_until = 0.0
-        self._early = b""
-        """What came before it was known from whom."""
+        self._unread = b""
+        """What came before it was known from whom, or before its caller had a share of the loop again."""
+        self._waits = False
+        """Whether nothing is read until then."""
         self._out: list[bytes] = []
         self._closing = False
         self._slow = False
         self._lingers = False
         """Whether the connection ends while the client may be sending: closing at once would cost it the answer."""
         self._pipelined = 0
-        self.busy = False
-        """Whether a request has begun and is not yet answered."""
+        self._begun = False
         self.deadline = 0.0
         self.active = time.monotonic()
         """When the last request ended, or the client connected."""
 
     @property
-    def principal(self) -> bytes:
-        """Its caller's; nothing while that is not known."""
-        return self._caller.principal if self._caller is not None else b""
+    def busy(self) -> bool:
+        """Whether a request has begun and is not yet answered."""
+        return self._begun or bool(self._unread)
 
     # The socket
 
@@ -102,16 +116,13 @@ class HttpProtocol(asyncio.Protocol):
         """A client connected."""
         self._transport = transport
         self.deadline = time.monotonic() + REQUEST_TIME
-        self._endpoint.identify(self, transport)
-        self._endpoint.opened(self)
+        self._endpoint.opened(self, self._arrived)
 
     def identified(self, caller: Caller, inode: int) -> None:
         """It is known who connected: answer what they have asked meanwhile."""
         self._caller, self._inode, self._known_until = caller, inode, time.monotonic() + CALLER_TIME
-        if self._early and not self._transport.is_closing():
-            self._transport.resume_reading()
-            self.data_received(self._early)
-            self._early = b""
+        if self._unread:
+            self._endpoint.run(self.principal, self._read)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
         """The connection is gone."""
@@ -132,13 +143,23 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came: answer every request that is whole."""
+        """Bytes came: answer every request that is whole, once it is known from whom and its caller has a share."""
         if self._closing:
             return
-        if self._caller is None:
-            self._early, self.busy = data, True
+        is_first = not self._unread
+        self._unread += data
+        if not is_first or self._caller is None or not self._endpoint.run(self.principal, self._read):
+            self._waits = True
             self._transport.pause_reading()
-            return
+
+    def _read(self) -> None:
+        """Answer every request that is whole in what came."""
+        if self._waits:
+            self._waits = False
+            if self._transport.is_closing():
+                return
+            self._transport.resume_reading()
+        data, self._unread = self._unread, b""
         self._pipelined = 0
         refusal = self._parser.feed(data)
         if refusal is not None and not self._closing:
@@ -191,7 +212,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def request_began(self) -> None:
         """The first byte of a request came."""
-        self.busy = True
+        self._begun = True
         self.deadline = time.monotonic() + REQUEST_TIME
 
     def body_awaited(self) -> None:
@@ -218,7 +239,7 @@ class HttpProtocol(asyncio.Protocol):
         self._lingers = not more
         keep_alive = more and self._parser.keep_alive
         self._send(response, time.perf_counter() - began, keep_alive=keep_alive)
-        self.busy = False
+        self._begun = False
         now = time.monotonic()
         self.active = 0.0 if self._slow else now  # the first to go where connections are too many
         self.deadline = now + IDLE_TIME

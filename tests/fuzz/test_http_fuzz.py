@@ -69,14 +69,15 @@ class Endpoint:
         self.stats = RequestStats()
         self.asked = []
 
-    def opened(self, connection):
-        pass
+    def opened(self, connection, _arrived):
+        connection.identified(CALLER, 0)
 
     def closed(self, connection):
         pass
 
-    def identify(self, connection, _transport):
-        connection.identified(CALLER, 0)
+    def run(self, _principal, work):
+        work()
+        return True
 
     def limit_hops(self, _transport):
         pass
@@ -102,7 +103,7 @@ def answer():
 def converse(answer, pieces: list[bytes]) -> bytes:
     """What one connection is sent in answer to `pieces`, with everything checked that holds at any time."""
     transport = Transport()
-    protocol = HttpProtocol(Endpoint(answer))
+    protocol = HttpProtocol(Endpoint(answer), CALLER)
     protocol.connection_made(transport)
     for piece in pieces:
         if transport.ended:
@@ -266,7 +267,7 @@ def test_no_endless_request_is_held(answer, start, at, repeated, times):
     """Memory that clients can fill is memory that the other clients lose."""
     pieces = [start[:at]] + [repeated * 500] * times
     transport = Transport()
-    protocol = HttpProtocol(Endpoint(answer))
+    protocol = HttpProtocol(Endpoint(answer), CALLER)
     protocol.connection_made(transport)
     for piece in pieces:
         protocol.data_received(piece)

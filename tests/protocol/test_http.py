@@ -510,7 +510,7 @@ async def silent_reader(plane_):
 
 def unread(plane_) -> int:
     """Bytes of answers that wait in the server for clients to read them."""
-    return sum(c._transport.get_write_buffer_size() for c in plane_.server._connections)
+    return sum(c._transport.get_write_buffer_size() for c in plane_.server.connections if hasattr(c, "_transport"))
 
 
 async def leave_some_unread(plane_, send) -> None:

@@ -1,0 +1,237 @@
+"""One listening socket: accepts connections, asks the kernel who connected, and opens what its caller has a share for.
+
+The loop's own server accepts whatever has come before anything else is done, and makes a transport of it before anybody
+can see who it is from: one process that connects again and again would leave nothing for the others. To accept and to
+identify is the cheap part; what a caller has too many of is closed right after it.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import math
+import os
+import socket
+import time
+from functools import partial
+from typing import Any, Final, Protocol
+
+from imds_proxy.callers.caller import ip_address
+from imds_proxy.callers.identify import Arrival, Callers
+from imds_proxy.metadata.connections import Connections
+from imds_proxy.metadata.http import HttpProtocol
+from imds_proxy.metadata.loop_shares import LoopShares
+from imds_proxy.metadata.message import Request, Response
+from imds_proxy.telemetry.stats import RequestStats
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING: Final = 512
+"""Accepted connections of one caller that wait for its share of the loop; of a burst of processes all have room."""
+_ACCEPTING: Final = 0.005
+"""Seconds of the loop for accepting, in one turn."""
+_OPENING: Final = 0.0001
+"""Seconds of the loop that it takes to open a connection, after it was accepted."""
+_RECEIVE_BUFFER: Final = 32 * 1024
+"""Bytes that the kernel takes from a client before they are read, and so what a connection that waits can hold."""
+_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PAUSE: Final = 0.1
+"""Seconds without accepting when there are no descriptors: they wait in the kernel meanwhile."""
+_SAY_EVERY: Final = 60.0
+
+
+class Server(Protocol):
+    """What all listeners share (`server.py`)."""
+
+    stats: RequestStats
+    callers: Callers
+    shares: LoopShares
+    connections: Connections
+    draining: bool
+    hop_limit: int
+
+    def answer(self, request: Request) -> Response:
+        """The data plane's answer."""
+
+    def http_date(self) -> str:
+        """The time, as the Date header has it."""
+
+    def counted(self) -> None:
+        """There are more connections, or fewer."""
+
+
+class Arrived:
+    """A connection that was accepted and waits to be opened.
+
+    Args:
+        connection: Its socket.
+        arrival: Who is at its other end, as far as the kernel tells.
+    """
+
+    __slots__ = ("active", "arrival", "connection", "is_aborted")
+
+    busy = True
+    deadline = math.inf
+
+    def __init__(self, connection: socket.socket, arrival: Arrival) -> None:
+        self.connection = connection
+        self.arrival = arrival
+        self.active = time.monotonic()
+        self.is_aborted = False
+
+    @property
+    def principal(self) -> bytes:
+        """Its caller's."""
+        return self.arrival.principal
+
+    def abort(self) -> None:
+        """Close it instead of opening it."""
+        self.is_aborted = True
+
+    close = expire = abort
+
+
+class Listener:
+    """One listening socket and what its connections need to know of it."""
+
+    def __init__(self, server: Server, name: str, listening: socket.socket) -> None:
+        host, port = listening.getsockname()[:2]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.stats = server.stats
+        self.http_date = server.http_date
+        self.run = server.shares.run
+        self._server = server
+        self._socket = listening
+        self._local = None if ip_address(host).is_unspecified else listening.getsockname()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)  # its connections inherit it
+        self._place = server.callers.place(listening, name)
+        self._opening: set[asyncio.Task[None]] = set()
+        self._said = -_SAY_EVERY
+
+    @property
+    def draining(self) -> bool:
+        """Whether the next answer on each connection is its last."""
+        return self._server.draining
+
+    def answer(self, request: Request) -> Response:
+        """The data plane's answer."""
+        return self._server.answer(request)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Stop accepting; connections go on."""
+        if self._socket.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    # From the listening socket to an open connection
+
+    def _accept(self) -> None:
+        """Take what has come, for some milliseconds: the loop looks at the other sockets in between."""
+        until = time.perf_counter() + _ACCEPTING
+        while time.perf_counter() < until:
+            try:
+                connection, peer = self._socket.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                self._pause(error)
+                return
+            self._arrived(connection, peer)
+
+    def _arrived(self, connection: socket.socket, peer: Any) -> None:
+        """Let a connection wait for its caller's share, or close it if that caller has too many."""
+        began = time.perf_counter()
+        try:
+            local = self._local or connection.getsockname()
+            arrival = self._server.callers.arrival(connection, peer, local, self._place)
+        except OSError:  # it is gone already, or cannot be judged
+            connection.close()
+            return
+        shares, arrived = self._server.shares, Arrived(connection, arrival)
+        if shares.waiting(arrival.principal) < MOST_WAITING and self._server.connections.admit(arrived):
+            self._server.counted()
+            shares.run(arrival.principal, partial(self._open, arrived), _OPENING)
+        else:
+            connection.close()
+        shares.charge(arrival.principal, time.perf_counter() - began)
+
+    def _open(self, arrived: Arrived) -> None:
+        task = asyncio.get_running_loop().create_task(self._connect(arrived))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _connect(self, arrived: Arrived) -> None:
+        try:
+            if arrived.is_aborted or self._server.draining:
+                raise ConnectionAbortedError
+            arrived.connection.setblocking(False)  # noqa: FBT003 - the socket API's own
+            make = partial(HttpProtocol, self, arrived)
+            await asyncio.get_running_loop().connect_accepted_socket(make, arrived.connection)
+        except OSError:
+            arrived.connection.close()
+            self._server.connections.remove(arrived)
+            self._server.counted()
+
+    def _pause(self, error: OSError) -> None:
+        """Accept nothing for a moment: without a descriptor for it, a connection stays where it is."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket.fileno())
+        loop.call_later(_PAUSE, self._resume)
+        if time.monotonic() - self._said < _SAY_EVERY:
+            return
+        self._said = time.monotonic()
+        advice = "raise LimitNOFILE= of the unit, or the limit of open files (ulimit -n)"
+        log.error(
+            "cannot accept connections",
+            extra={
+                "address": self.address,
+                "error": os.strerror(error.errno or 0),
+                "advice": advice if error.errno in _NO_DESCRIPTORS else "it is tried again",
+            },
+        )
+
+    def _resume(self) -> None:
+        if self._socket.fileno() >= 0:
+            self.start()
+
+    # What its connections ask
+
+    def opened(self, connection: HttpProtocol, arrived: Arrived) -> None:
+        """A connection is open; if it has been aborted meanwhile, it ends."""
+        if arrived.is_aborted:
+            connection.abort()
+            return
+        self._server.connections.replace(arrived, connection)
+        self._server.counted()
+        self._server.callers.name(arrived.arrival, connection.identified)
+
+    def closed(self, connection: HttpProtocol) -> None:
+        """A connection is gone."""
+        self._server.connections.remove(connection)
+        self._server.counted()
+
+    def limit_hops(self, transport: Any) -> None:
+        """Rule 12: on a link-local address a token answer travels `hop_limit` hops, 1 unless told otherwise."""
+        if not is_link_local(transport.get_extra_info("sockname")[0]):
+            return
+        limit = self._server.hop_limit
+        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as connection:
+            connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, limit)  # for IPv4 peers of an IPv6 socket too
+            if connection.family == socket.AF_INET6:
+                connection.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, limit)
+
+
+# The EC2 metadata addresses, and fd00:ec2::/32 where AWS keeps their IPv6 forms.
+_EC2_IPV6 = ipaddress.ip_network("fd00:ec2::/32")
+
+
+def is_link_local(host: str) -> bool:
+    """Whether an address of this host is one of those that SDKs find by themselves."""
+    address = ip_address(host)
+    return address.is_link_local or (address.version == 6 and address in _EC2_IPV6)  # noqa: PLR2004 - of IP
