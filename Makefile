@@ -43,7 +43,7 @@ conformance: $(TEST)/.ready ## Every SDK through every situation; REQUIRE=1: all
 	$(TEST)/bin/python tests/conformance/run.py $(if $(REQUIRE),--require-all) \
 		--markdown $(if $(README),README.md,$(CACHE)/conformance.md) $(ARGS)
 
-bench: $(TEST)/.ready ## Measure beside nginx and aiohttp; ARGS=--quick for a short run
+bench: $(TEST)/.ready ## Measure beside nginx and aiohttp; ARGS=--quick for a short run, ARGS=--attacks under attack
 	$(TEST)/bin/python tests/bench/run.py $(ARGS)
 
 lock: $(TEST)/.ready ## Compile the lock files again, to the newest versions

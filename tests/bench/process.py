@@ -29,6 +29,11 @@ def _children(pid: int) -> list[int]:
     return [int(child) for path in lists for child in path.read_text().split()]
 
 
+def descendants(pid: int) -> list[int]:
+    """Every process below one."""
+    return [found for child in _children(pid) for found in (child, *descendants(child))]
+
+
 def memory(pid: int) -> Memory:
     """Memory of a process without its children."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""`make bench`: speed beside nginx and aiohttp, memory under load, time to start. Everything stays on 127.0.0.1."""
+"""`make bench`: speed beside nginx and aiohttp, memory, time to start, attacks. Everything stays on 127.0.0.1."""
 
 import argparse
 import subprocess
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import paths  # noqa: F401 - before those that need it
+from attacks import measure_attacks
 from footprint import watch
 from report import report
 from servers import Account, compared
@@ -29,6 +30,7 @@ class Plan:
     starts: int = 10
 
 
+_ATTACK_SECONDS = 10.0
 QUICK = Plan(rounds=2, seconds=1, memory=20, phase=1)
 
 
@@ -42,7 +44,7 @@ def main() -> int:
     options = _options()
     try:
         require()
-        print(_measure(QUICK if options.quick else full(options.minutes)))
+        print(_attacks() if options.attacks else _measure(QUICK if options.quick else full(options.minutes)))
     except (BenchError, AssertionError, OSError, subprocess.SubprocessError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -61,8 +63,16 @@ def _measure(plan: Plan) -> str:
         return report(results, watch(account, folder / "memory", plan.memory, plan.phase), starts)
 
 
+def _attacks() -> str:
+    with tempfile.TemporaryDirectory(prefix="imds-proxy-bench-") as name, AwsDouble() as double:
+        folder = Path(name)
+        folder.chmod(0o755)
+        return measure_attacks(Account(double), folder, _ATTACK_SECONDS)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--attacks", action="store_true", help="only: what another user's attack costs (as root)")
     parser.add_argument("--quick", action="store_true", help="about 90 seconds in all; rougher figures")
     parser.add_argument("--minutes", type=int, default=10, help="of load while memory is watched (default: 10)")
     return parser.parse_args()
