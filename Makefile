@@ -48,9 +48,9 @@ bench: $(TEST)/.ready ## Measure beside nginx and aiohttp; ARGS=--quick for a sh
 
 lock: $(TEST)/.ready ## Compile the lock files again, to the newest versions
 	$(LOCK) pyproject.toml -o requirements.txt
-	$(LOCK) pyproject.toml --extra roles-anywhere --extra pkcs11 --extra kubernetes -o requirements-extras.txt
+	$(LOCK) pyproject.toml --extra roles-anywhere --extra pkcs11 --extra kubernetes --extra encrypted-state -o requirements-extras.txt
 	$(LOCK) pyproject.toml --extra demo -o requirements-demo.txt
-	$(LOCK) pyproject.toml --extra demo --extra roles-anywhere --extra pkcs11 --extra kubernetes --group test --group lint -o requirements-test.txt
+	$(LOCK) pyproject.toml --extra demo --extra roles-anywhere --extra pkcs11 --extra kubernetes --extra encrypted-state --group test --group lint -o requirements-test.txt
 	for client in boto3 aiobotocore awscli pyarrow awscrt obstore; do echo $$client | $(LOCK) - -o tests/clients/$$client.txt; done
 
 clean: ## Remove everything that was set up or built

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from imds_proxy.metadata.container import load_or_make_tokens
 from imds_proxy.metadata.dataplane import DataPlane, data_plane
 from imds_proxy.metadata.server import Server
 from imds_proxy.metadata.tokens import SessionTokens, Tokens, load_or_make_key
+from imds_proxy.renewal.saved_key import open_saved_sessions
 from imds_proxy.roles import Roles
 from imds_proxy.sockets import listener_host, open_listener
 from imds_proxy.sources.factory import SourceFactory
@@ -37,6 +39,8 @@ from imds_proxy.telemetry.stats import RenewalStats, RequestStats
 
 if TYPE_CHECKING:
     from aiohttp.web import AppRunner
+
+    from imds_proxy.renewal.saved import SavedSessions
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +76,7 @@ class Daemon:
         self._roles = Roles(self.clock, self._renewals, self._renewed)
         self._outputs = Outputs(self._roles.live, self._roles.is_pending, self._renewals, self.clock)
         self._state: StateDir | None = None
+        self._saved: SavedSessions | None = None
         self._session_tokens: SessionTokens
         self._identity = Identity()
         self._audit = Audit(self.clock, find_process, self._requests)
@@ -108,7 +113,8 @@ class Daemon:
         """Listeners first, then everything that takes time; clients are answered meanwhile."""
         self._state = self._open_state()
         self._session_tokens = SessionTokens(load_or_make_key(self._state))
-        self._roles.update(self.config, self._state)
+        self._saved = await asyncio.to_thread(open_saved_sessions, self._state, os.environ)
+        self._roles.update(self.config, self._saved)
         await self._audit.follow(self.config.audit)
         self._server.answer = self._data_plane().answer
         await self._listen()
@@ -158,7 +164,7 @@ class Daemon:
         if config.state_dir != self.config.state_dir:
             log.warning("a change of state_dir takes a restart")
         self.config = config
-        dropped = self._roles.update(config, self._state)
+        dropped = self._roles.update(config, self._saved)
         self._server.answer = self._data_plane().answer  # who may have nothing any more gets nothing from here on
         await self._identity.follow(config)
         await self._roles.stop(dropped)

@@ -6,19 +6,21 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
 from imds_proxy.config_role_common import RoleConfig
 from imds_proxy.config_roles import AssumeRoleConfig
 from imds_proxy.credentials import Credentials
-from imds_proxy.renewal import saved
 from imds_proxy.renewal.demand import Demand
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.renewal.need import Need, Needed, needed
+from imds_proxy.renewal.saved import SavedSessions
 from imds_proxy.renewal.schedule import LEFT_IN_A_FILE
+from imds_proxy.renewal.session_shape import session_shape
 from imds_proxy.sources import Source
-from imds_proxy.state import StateDir, StateError
+from imds_proxy.state import StateError
 from imds_proxy.tagged_sessions import TaggedSessions
 from imds_proxy.telemetry.stats import CertificateStats, RenewalStats
 
@@ -78,7 +80,7 @@ class Roles:
         self._on_attempt = on_attempt
         self._roles: dict[str, Role] = {}
         self._given: frozenset[str] = frozenset()
-        self._state: StateDir | None = None
+        self._saved: SavedSessions | None = None
         self.default: str | None = None
         """The role that the list shows."""
 
@@ -111,13 +113,13 @@ class Roles:
         found = {name: role.keeper.certificate for name, role in self._roles.items()}
         return {name: certificate for name, certificate in found.items() if certificate}
 
-    def update(self, config: Config, state: StateDir | None) -> list[Role]:
+    def update(self, config: Config, saved: SavedSessions | None) -> list[Role]:
         """Take the roles of `config`: what is unchanged goes on untouched, and no live credentials are dropped.
 
         Returns:
             The roles that are not kept any more, to be stopped.
         """
-        self._state, self.default = state, config.default_role
+        self._saved, self.default = saved, config.default_role
         before, self._roles = self._roles, {}
         roles = needed(config)
         self._given = roles.given
@@ -126,7 +128,8 @@ class Roles:
             if old is not None and old.plan == plan:
                 self._roles[name] = replace(old, settings=settings)
             else:
-                self._roles[name] = self._role(name, settings, plan, old)
+                self._roles[name] = self._role(name, config, plan, old)
+        self._remove_saved()
         kept = {role.keeper for role in self._roles.values()}
         return [role for role in before.values() if role.keeper not in kept]
 
@@ -168,7 +171,8 @@ class Roles:
     def _make(self, make_source: MakeSource, name: str, settings: RoleConfig) -> Source:
         return make_source(name, settings, partial(self.live, settings.parent))
 
-    def _role(self, name: str, settings: RoleConfig, plan: Plan, old: Role | None) -> Role:
+    def _role(self, name: str, config: Config, plan: Plan, old: Role | None) -> Role:
+        settings = config.roles[name]
         asked = old.keeper.demand.asked if old is not None and old.keeper.demand is not None else -math.inf
         keeper = self._keeper(name, plan, asked)
         if plan.need is Need.PER_SERVICE_ACCOUNT and isinstance(settings, AssumeRoleConfig):
@@ -177,10 +181,10 @@ class Roles:
             )
         if plan.need is Need.NONE:
             return Role(settings, plan, keeper)
-        keeper.on_attempt = lambda credentials: self._attempted(name, plan.fingerprint, credentials)
+        keeper.on_attempt = partial(self._attempted, keeper, config, plan.fingerprint)
         if old is not None and (held := old.keeper.live()):
             keeper.adopt(held.credentials, due=old.plan.fingerprint != plan.fingerprint)
-        elif credentials := self._saved(name, plan.fingerprint):
+        elif credentials := self._load(name, config, plan.fingerprint):
             keeper.adopt(credentials, due=False)
         return Role(settings, plan, keeper)
 
@@ -194,23 +198,39 @@ class Roles:
         keeper.on_attempt = lambda _: self._on_attempt()
         return keeper
 
-    def _saved(self, name: str, fingerprint: str) -> Credentials | None:
-        if self._state is None:
+    def _load(self, name: str, config: Config, fingerprint: str) -> Credentials | None:
+        if self._saved is None:
             return None
         try:
-            credentials = saved.load(self._state, name, fingerprint)
+            return self._saved.load(name, session_shape(config, name, fingerprint), self._clock.now())
         except StateError as error:
             log.warning("saved credentials are left alone", extra={"role": name, "error": error.message})
             return None
-        return credentials if credentials and credentials.expiration > self._clock.now() else None
 
-    def _attempted(self, name: str, fingerprint: str, credentials: Credentials | None) -> None:
-        if credentials is not None and self._state is not None:
+    def _attempted(self, keeper: Keeper, config: Config, fingerprint: str, credentials: Credentials | None) -> None:
+        """Save what an attempt brought: with what this host is called now, and unless a reload replaced the keeper."""
+        name = keeper.role
+        role = self._roles.get(name)
+        if credentials is not None and self._saved is not None and role is not None and role.keeper is keeper:
             try:
-                saved.save(self._state, name, fingerprint, credentials)
+                self._saved.save(name, session_shape(config, name, fingerprint), credentials)
             except StateError as error:
                 log.warning("a restart will need AWS", extra={"role": name, "error": error.message})
         self._on_attempt()
+
+    def _remove_saved(self) -> None:
+        """Of the roles of which nothing is saved."""
+        if self._saved is None:
+            return
+        kept = {name for name, role in self._roles.items() if role.plan.need in _SAVED}
+        try:
+            self._saved.keep_only(kept)
+        except StateError as error:
+            extra = {"error": error.message, "advice": error.advice}
+            log.warning("saved credentials of roles that are gone are left", extra=extra)
+
+
+_SAVED: Final = frozenset({Need.ALWAYS, Need.ON_DEMAND})
 
 
 def _plan(name: str, config: Config, roles: Needed) -> Plan:

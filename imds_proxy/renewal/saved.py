@@ -1,46 +1,151 @@
-"""The last good credentials on disk, so that a restart serves at once and needs no call to AWS."""
+"""The last good credentials on disk, so that a restart serves at once and needs no call to AWS.
+
+One sealed file for each role (`seal.py`). What was copied, changed, or obtained with other settings is not served: the
+role is renewed as if there were nothing, and the log says why. No message holds anything of a file's content.
+"""
 
 import json
+import logging
+import os
+import re
+import stat
+from collections.abc import Collection
 from dataclasses import fields as dataclass_fields
+from typing import Final
 
 from imds_proxy.credentials import Credentials, Secret
-from imds_proxy.state import StateDir
+from imds_proxy.renewal.seal import OldFormatError, Seal, SealError
+from imds_proxy.renewal.session_shape import SessionShape
+from imds_proxy.sources.interface import LONGEST_LIFE
+from imds_proxy.state import StateDir, StateError
 
-_FOLDER = "credentials"
+log = logging.getLogger(__name__)
+
+_FOLDER: Final = "credentials"
+# Ours, and what a crash in the middle of a write leaves of one.
+_FILE: Final = re.compile(r"(?P<role>[A-Za-z0-9_][A-Za-z0-9_+=,.@-]{0,63})\.json")
+_LEFTOVER: Final = re.compile(rf"\.{_FILE.pattern}\.imds-proxy\.[0-9a-f]{{8}}")
+_CLOCKS_DIFFER: Final = 900.0  # seconds; a request that is off by more is refused by AWS
+_LATEST: Final = 2.0**32  # beyond any session, and far within what a date can hold
 
 
-def save(state: StateDir, role: str, fingerprint: str, credentials: Credentials) -> None:
-    """Keep `credentials` for the next start; raises StateError when the disk does not take them."""
-    fields = {field.name: getattr(credentials, field.name) for field in dataclass_fields(credentials)} | {
-        "secret_access_key": credentials.secret_access_key.reveal(),
-        "session_token": credentials.session_token.reveal(),
-    }
-    state.write(f"{_FOLDER}/{role}.json", json.dumps({"fingerprint": fingerprint, "credentials": fields}).encode())
+class SavedSessions:
+    """The saved sessions of one state directory.
 
-
-def load(state: StateDir, role: str, fingerprint: str) -> Credentials | None:
-    """What was kept for this role; None when there is nothing, or it was shaped by other settings, or it is rubbish.
-
-    Raises:
-        StateError: The file cannot be trusted or read.
+    Args:
+        state: The directory.
+        seal: Of this host; None: nothing is saved, loaded or kept.
     """
-    content = state.read(f"{_FOLDER}/{role}.json")
-    if content is None:
-        return None
+
+    def __init__(self, state: StateDir, seal: Seal | None) -> None:
+        self._state = state
+        self._seal = seal
+
+    def save(self, role: str, shape: SessionShape, credentials: Credentials) -> None:
+        """Keep `credentials` for the next start; raises StateError when the disk does not take them."""
+        if self._seal is None:
+            return
+        fields = {field.name: getattr(credentials, field.name) for field in dataclass_fields(credentials)} | {
+            "secret_access_key": credentials.secret_access_key.reveal(),
+            "session_token": credentials.session_token.reveal(),
+        }
+        document = {"role": role, "shape": shape.digest, "credentials": fields}
+        self._state.write(f"{_FOLDER}/{role}.json", self._seal.close(json.dumps(document).encode("ascii")))
+
+    def load(self, role: str, shape: SessionShape, now: float) -> Credentials | None:
+        """What was kept for this role, if it may be served on this host; else None, and the log says why.
+
+        Args:
+            role: Its name in the config.
+            shape: What it has to have been obtained with.
+            now: Seconds since the epoch.
+
+        Raises:
+            StateError: The file cannot be trusted or read.
+        """
+        content = self._state.read(f"{_FOLDER}/{role}.json") if self._seal is not None else None
+        if content is None or self._seal is None:
+            return None
+        try:
+            credentials = _checked(self._seal.open(content), role, shape, now)
+        except (OldFormatError, _OtherSettingsError) as error:
+            log.info("saved credentials are not used", extra={"role": role, "reason": f"the file {error.message}"})
+            return None
+        except SealError as error:
+            extra = {"role": role, "error": f"the file {error.message}", "advice": error.advice}
+            log.warning("saved credentials are refused", extra=extra)
+            return None
+        return credentials if credentials.expiration > now else None
+
+    def keep_only(self, roles: Collection[str]) -> None:
+        """Remove the files of all other roles, without a seal those of all; raises StateError where it cannot.
+
+        Only what has the name that we give, and is a file: a link is none, and a folder that is one is left alone.
+        """
+        path = self._state.path / _FOLDER
+        kept = roles if self._seal is not None else ()
+        try:
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StateError(f"{path} cannot be looked at: {error.strerror}", _BY_HAND) from None
+        try:
+            _remove_others(folder, kept)
+        except OSError as error:
+            raise StateError(f"a file in {path} cannot be removed: {error.strerror}", _BY_HAND) from None
+        finally:
+            os.close(folder)
+
+
+_BY_HAND: Final = "remove by hand the files of roles that are not in the config any more"
+
+
+class _OtherSettingsError(SealError):
+    """It was obtained with other settings, or under another name of this host."""
+
+
+def _remove_others(folder: int, roles: Collection[str]) -> None:
+    for name in os.listdir(folder):
+        match = _FILE.fullmatch(name) or _LEFTOVER.fullmatch(name)
+        if match is None or match["role"] in roles:
+            continue
+        if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=folder)
+            log.info("saved credentials of a role that is not kept are removed", extra={"role": match["role"]})
+
+
+def _checked(content: bytes, role: str, shape: SessionShape, now: float) -> Credentials:
+    """The credentials of a document that this host wrote. Raises SealError."""
     try:
         document = json.loads(content)
-        if document["fingerprint"] != fingerprint:
-            return None
-        fields = document["credentials"]
+        written_for, digest, fields = document["role"], document["shape"], document["credentials"]
         if not _well_formed(dict(fields)):
-            return None
+            raise ValueError("not well formed")  # noqa: TRY301 - as everything else that is
         secrets = {name: Secret(fields[name]) for name in ("secret_access_key", "session_token")}
-        return Credentials(**fields | secrets)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
+        credentials = Credentials(**fields | secrets)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise SealError("holds no session in the form of this version") from None
+    if written_for != role:
+        raise SealError("is of another role", "nothing to do: it is renewed; see who moves files there")
+    _check_shape(credentials, digest, shape)
+    _check_life(credentials, shape, now)
+    return credentials
 
 
-_LATEST = 2.0**32  # beyond any session, and far within what a date can hold
+def _check_shape(credentials: Credentials, digest: str, shape: SessionShape) -> None:
+    sent = (credentials.session_arn or "").rpartition("/")[2]
+    if digest != shape.digest or shape.session_name not in {None, sent}:
+        raise _OtherSettingsError("is of other settings, or of another name of this host")
+
+
+def _check_life(credentials: Credentials, shape: SessionShape, now: float) -> None:
+    """What `obtain` checks of a new one, and that it lives no longer than was asked for."""
+    began, end = credentials.obtained, credentials.expiration
+    if end - began > shape.longest_life + _CLOCKS_DIFFER or end > now + LONGEST_LIFE:
+        raise SealError("holds a session that lives longer than its source gives", "nothing to do: it is renewed")
+    if began > now + _CLOCKS_DIFFER:
+        raise SealError("was written in the future, by this host's clock", "set this host's clock")
 
 
 def _well_formed(fields: dict[str, object]) -> bool:

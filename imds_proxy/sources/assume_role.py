@@ -6,7 +6,7 @@ Errors: Denied, Throttled, Unreachable, Invalid, each saying what to do.
 
 import logging
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -17,14 +17,11 @@ from imds_proxy.errors import SourceError
 from imds_proxy.sources import sts_errors
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import BaseSource, FromChain, FromRole
-from imds_proxy.sources.interface import Context, Source
+from imds_proxy.sources.interface import CHAINED_LIMIT, Context, Source, longest_life
 from imds_proxy.sources.sts import Request, Sts, fallback_region, who_am_i
 from imds_proxy.sources.sts_errors import Call
 
 log = logging.getLogger(__name__)
-
-CHAINED_LIMIT: Final = 3600
-"""AWS gives a chained session an hour at most, and refuses to give any where more is asked for."""
 
 
 def make(role: str, settings: AssumeRoleConfig, context: Context) -> Source:
@@ -61,12 +58,13 @@ class AssumeRole(Source):
     async def fetch(self) -> Credentials:
         """One new session."""
         base = await self._base.base(self._role, self._chain)
-        return await self._sts.session(base, Request("AssumeRole", self._parameters(), self._explain))
+        parameters = await self._sts.made(self._parameters)
+        return await self._sts.session(base, Request("AssumeRole", parameters, self._explain))
 
     def _parameters(self) -> dict[str, Any]:
         options = self._options
         return self._sts.parameters(
-            DurationSeconds=min(options.duration, CHAINED_LIMIT) if options.from_ else options.duration,
+            DurationSeconds=longest_life(options),
             ExternalId=options.external_id,
             Tags=[{"Key": key, "Value": value} for key, value in options.tags.items()],
             TransitiveTagKeys=list(options.transitive_tag_keys),

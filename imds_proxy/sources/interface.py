@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from imds_proxy.clock import Clock
+from imds_proxy.config_role_common import RoleConfig
 from imds_proxy.credentials import Credentials, timestamp
 from imds_proxy.errors import Invalid
 from imds_proxy.telemetry.stats import CertificateStats
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
 LONGEST_LIFE: Final = 7 * 86400
 """Seconds. AWS gives no session more than 36 hours, and other implementations of STS a week: whatever lives longer
 is a long-lived key with a date made up for it, or nonsense."""
+
+
+CHAINED_LIMIT: Final = 3600
+"""Seconds. AWS gives a chained session an hour at most, and refuses to give any where more is asked for."""
+
+
+def longest_life(settings: RoleConfig) -> int:
+    """Seconds that a session of a role may live: what is asked for, where the source asks; else `LONGEST_LIFE`."""
+    asked: int | None = getattr(settings, "duration", None)
+    if asked is None:
+        return LONGEST_LIFE
+    return min(asked, CHAINED_LIMIT) if settings.parent else asked
 
 
 class Source(ABC):

@@ -2,26 +2,22 @@
 
 import re
 import socket
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from imds_proxy.errors import Invalid
+from imds_proxy.host.machine_id import MACHINE_ID_FILES, read_machine_id
 
 _LONGEST = 64
 _SHORTEST = 2
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_+=,.@-]")
 _FIELD = re.compile(r"\{(\w+)\}")
-_MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+_MACHINE_ID_FILES = MACHINE_ID_FILES
 
 
 def machine_id() -> str:
     """The id systemd gave this machine, 32 hexadecimal digits; raises Invalid where there is none."""
-    for path in _MACHINE_ID_FILES:
-        try:
-            if identity := path.read_text("ascii").strip():
-                return identity
-        except (OSError, UnicodeDecodeError):
-            continue
+    if identity := read_machine_id(_MACHINE_ID_FILES):
+        return identity
     raise Invalid(
         "session_name asks for {machine_id}, and this host has no /etc/machine-id", "systemd-machine-id-setup"
     )
@@ -34,17 +30,30 @@ FIELDS: dict[str, Callable[[], str]] = {
 }
 
 
+def asks_dns(template: str) -> bool:
+    """Whether `render` may wait for DNS: then it is called in a thread."""
+    return "fqdn" in _FIELD.findall(template)
+
+
 def render(template: str) -> str:
     """A template's name for this host, cleaned to what STS allows: 2 to 64 letters, digits and _+=,.@-.
 
     Raises:
-        Invalid: For a field that does not exist.
+        Invalid: For a field that does not exist, or has no value on this host.
     """
+    return _render(template, FIELDS)
 
+
+def render_without_dns(template: str) -> str:
+    """The same with the host name as the kernel has it in the place of {fqdn}: another on every host that differs."""
+    return _render(template, FIELDS | {"fqdn": socket.gethostname})
+
+
+def _render(template: str, fields: Mapping[str, Callable[[], str]]) -> str:
     def value(match: re.Match[str]) -> str:
-        field = FIELDS.get(match[1])
+        field = fields.get(match[1])
         if field is None:
-            raise Invalid(f"session_name asks for {match[0]}", f"use {', '.join(f'{{{name}}}' for name in FIELDS)}")
+            raise Invalid(f"session_name asks for {match[0]}", f"use {', '.join(f'{{{name}}}' for name in fields)}")
         return field()
 
     name = _NOT_ALLOWED.sub("-", _FIELD.sub(value, template))[:_LONGEST]

@@ -7,6 +7,7 @@ STS API reference, "Manage AWS STS in an AWS Region" of the IAM user guide.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -22,6 +23,7 @@ from imds_proxy.sources import session_name, sts_errors
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import Base
 from imds_proxy.sources.sts_errors import Call
+from imds_proxy.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,23 @@ class Sts:
             "PolicyArns": [{"arn": arn} for arn in settings.policy_arns],
         }
         return {name: value for name, value in (parameters | more).items() if value}
+
+    async def made(self, parameters: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `parameters()` returns; in a thread of its own where the session name is looked up in DNS.
+
+        Raises:
+            Unreachable: DNS does not answer.
+        """
+        if not session_name.asks_dns(self._settings.session_name):
+            return parameters()
+        try:
+            async with asyncio.timeout(_TIME_LIMIT):
+                return await in_thread(parameters)
+        except TimeoutError:
+            raise Unreachable(
+                f'role "{self._role}": session_name asks for {{fqdn}}, and DNS did not answer within {_TIME_LIMIT:g} s',
+                "see /etc/resolv.conf, or use {hostname}; it is retried",
+            ) from None
 
     async def session(self, base: Base, request: Request) -> Credentials:
         """One new session, from the first region that answers."""

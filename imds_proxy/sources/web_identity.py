@@ -61,7 +61,7 @@ class WebIdentity(Source):
         self._token_is_good = False
         token = await self._token()
         self._check_audience(token)
-        parameters = self._sts.parameters(WebIdentityToken=token.secret.reveal())
+        parameters = await self._sts.made(partial(self._sts.parameters, WebIdentityToken=token.secret.reveal()))
         explain = partial(self._explain, token)
         unsigned = AioConfig(signature_version=UNSIGNED)
         request = Request("AssumeRoleWithWebIdentity", parameters, explain, unsigned)

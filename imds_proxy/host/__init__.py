@@ -1,0 +1,1 @@
+"""What this host is asked: files, identity, services of the system."""
