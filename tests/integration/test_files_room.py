@@ -21,6 +21,7 @@ from werkzeug.wrappers import Response
 from support.aws import is_assume_role, sessions
 from support.clients import executable
 from support.daemon import DaemonProcess, clean_environment, wait
+from support.saved import edit, seal_of
 
 SOON = 15.0  # seconds: a look every two, a retry every five, and a busy machine
 ROLES = ("deploy", "one", "two", "three", "four")
@@ -239,9 +240,8 @@ def test_dead_credentials_are_not_written_and_the_file_is_not_blanked(aws, start
     wait(path.exists, SOON, "the file")
     daemon.stop()
     saved = daemon.state / "credentials/deploy.json"
-    document = json.loads(saved.read_text())
-    document["credentials"]["expiration"] = time.time() - 60
-    saved.write_text(json.dumps(document))
+    dead = {"expiration": time.time() - 60}
+    edit(seal_of(daemon.state), saved, lambda document: document["credentials"].update(dead))
     path.write_text("[default]\nregion = old\n")
     aws.double.interfere = without_aws
     daemon.start()

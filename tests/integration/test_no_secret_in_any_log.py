@@ -1,13 +1,13 @@
 """No secret of the whole run is in any log of it. `conftest.py` sorts this file last."""
 
 import base64
-import json
 
 import pytest
 
 from support import kubernetes
 from support.aws import sessions, user_keys
 from support.daemon import ISSUED
+from support.saved import read_session
 
 FORMS = (bytes, bytes.hex, base64.b64encode, base64.urlsafe_b64encode, repr)
 
@@ -37,7 +37,7 @@ def known_secrets(folder):
             yield token, f"a session token (IMDSv2) of {path.parent}"
     for token in kubernetes.ISSUED:
         yield token.encode(), "a service account's token"
-    for path in folder.rglob("token.key"):
+    for path in (*folder.rglob("token.key"), *folder.rglob("state.key")):
         for form in FORMS:
             yield as_bytes(form(path.read_bytes())), f"{path} as {form.__name__}"
     for path in folder.rglob("credentials/*.json"):
@@ -46,7 +46,7 @@ def known_secrets(folder):
 
 def saved_secrets(path):
     try:
-        fields = json.loads(path.read_bytes())["credentials"]
+        fields = read_session(path)["credentials"]
         yield fields["secret_access_key"].encode(), f"the secret key in {path}"
         yield fields["session_token"].encode(), f"the session token in {path}"
     except (ValueError, TypeError, KeyError, AttributeError):  # a test has put rubbish there

@@ -12,11 +12,12 @@ import time
 import pytest
 
 from imds_proxy.demo.aws_double import free_port
-from imds_proxy.renewal import saved
+from imds_proxy.renewal.seal import Seal
 from imds_proxy.state import open_state_dir
 from support import aws as sts
 from support.daemon import wait
 from support.plane import credentials
+from support.saved import KEY, edit, saved_sessions, seal_of, session_file, shape
 
 ROLE_LIST = "latest/meta-data/iam/security-credentials/"
 
@@ -424,6 +425,7 @@ def test_files_are_for_this_user_alone(aws, start_daemon):
     assert modes == {
         "credentials": 0o700,
         "credentials/deploy.json": 0o600,
+        "state.key": 0o600,
         "token.key": 0o600,
         "tokens": 0o700,
         "tokens/deploy": 0o600,
@@ -524,14 +526,11 @@ WRONG_SHAPES = [
 @pytest.mark.parametrize("wrong", WRONG_SHAPES, ids=str)
 def test_saved_credentials_of_the_wrong_shape_are_not_loaded(tmp_path, wrong):
     """Half a document, or one of another version, would be served or would stop the daemon at every start."""
-    state = open_state_dir(tmp_path / "state")
-    saved.save(state, "deploy", "fingerprint", kept := credentials())
-    assert saved.load(state, "deploy", "fingerprint") == kept
-    path = state.path / "credentials/deploy.json"
-    document = json.loads(path.read_text())
-    document["credentials"] |= wrong
-    path.write_text(json.dumps(document))
-    assert saved.load(state, "deploy", "fingerprint") is None
+    saved = saved_sessions(open_state_dir(tmp_path / "state").path)
+    saved.save("deploy", shape(), kept := credentials())
+    assert saved.load("deploy", shape(), kept.obtained) == kept
+    edit(Seal(KEY, None), session_file(tmp_path / "state"), lambda document: document["credentials"].update(wrong))
+    assert saved.load("deploy", shape(), kept.obtained) is None
 
 
 def test_a_daemon_starts_whatever_its_saved_credentials_hold(aws, start_daemon):
@@ -540,9 +539,7 @@ def test_a_daemon_starts_whatever_its_saved_credentials_hold(aws, start_daemon):
     path = daemon.state / "credentials/deploy.json"
     wait(path.exists, 5, "the saved credentials")
     daemon.stop()
-    document = json.loads(path.read_text())
-    document["credentials"]["obtained"] = "yesterday"
-    path.write_text(json.dumps(document))
+    edit(seal_of(daemon.state), path, lambda document: document["credentials"].update(obtained="yesterday"))
     daemon.start()
     credentials_after(daemon)
     assert len(aws.double.used("AssumeRole")) == 2

@@ -1,6 +1,8 @@
 """AssumeRole (sources/assume_role.py) and the chain of its base credentials (sources/aws_chain.py)."""
 
+import asyncio
 import json
+import threading
 from datetime import UTC, datetime
 from email.utils import formatdate
 
@@ -11,6 +13,7 @@ from botocore.parsers import ResponseParserError
 from imds_proxy.clock import Clock
 from imds_proxy.config_roles import AssumeRoleConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
+from imds_proxy.sources import session_name, sts
 from imds_proxy.sources.assume_role import AssumeRole
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import FromChain
@@ -55,6 +58,37 @@ def test_each_setting_is_its_sts_parameter_and_what_is_left_out_is_not_sent(sett
     """A policy or tag that does not reach STS means a session that may do more than was configured."""
     always = {"RoleArn": ROLE, "RoleSessionName": "web1", "DurationSeconds": 3600}
     assert source(**settings)._parameters() == always | parameters
+
+
+async def test_a_name_from_dns_is_looked_up_beside_the_loop(monkeypatch):
+    """Every client would wait for a name server that does not answer."""
+    looking, answer = threading.Event(), threading.Event()
+
+    def look_up():
+        looking.set()
+        assert answer.wait(10)
+        return "web1.example.org"
+
+    monkeypatch.setitem(session_name.FIELDS, "fqdn", look_up)
+    role = source(session_name="{fqdn}")
+    request = asyncio.ensure_future(role._sts.made(role._parameters))
+    while not looking.is_set():
+        await asyncio.sleep(0.01)
+    assert not request.done()
+    answer.set()
+    assert (await request)["RoleSessionName"] == "web1.example.org"
+
+
+async def test_a_name_server_that_never_answers_is_told(monkeypatch):
+    """The role would be renewed no more, without a word."""
+    answer = threading.Event()
+    monkeypatch.setitem(session_name.FIELDS, "fqdn", lambda: answer.wait(10) and "x")
+    monkeypatch.setattr(sts, "_TIME_LIMIT", 0.05)
+    role = source(session_name="{fqdn}")
+    with pytest.raises(Unreachable, match="DNS did not answer") as caught:
+        await role._sts.made(role._parameters)
+    assert "{hostname}" in caught.value.advice
+    answer.set()
 
 
 async def test_sts_has_every_parameter_that_is_sent():

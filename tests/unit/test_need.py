@@ -12,11 +12,11 @@ from imds_proxy.errors import ConfigError
 from imds_proxy.files.outputs import Outputs
 from imds_proxy.renewal.need import Need, needed
 from imds_proxy.roles import Roles
-from imds_proxy.state import StateDir
 from imds_proxy.telemetry.metrics import Metrics
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
 from support.on_demand import HOUR, Aws, in_virtual_time
 from support.plane import role_table
+from support.saved import saved_sessions
 
 
 def config(*roles, given=(), files=(), **tables):
@@ -26,7 +26,7 @@ def config(*roles, given=(), files=(), **tables):
         name, _, parent = role.rstrip("!?").partition("<")
         serve = {"!": False, "?": "on-demand"}.get(role[-1], True)
         more = {"from": parent} if parent else {}
-        tables["roles"] |= role_table(name, serve=serve, default=False, **more)
+        tables["roles"] |= role_table(name, serve=serve, default=False, session_name="host", **more)
     tables["grants"] = [{"role": role, "user": "build"} for role in given]
     tables["files"] = [{"role": role, "path": f"/run/{role}"} for role in files]
     return parse({"region": "eu-west-1", **tables}, "test")
@@ -74,17 +74,17 @@ def test_what_serve_may_be_is_said(serve):
 class Watched:
     """Roles on a config, and what the control plane says of them."""
 
-    def __init__(self, state=None):
+    def __init__(self, saved=None):
         self.clock = asyncio.get_running_loop().clock()
         self.stats = RenewalStats()
         self.roles = Roles(self.clock, self.stats, lambda: None)
         outputs = Outputs(self.roles.live, self.roles.is_pending, self.stats, self.clock)
         self.status = Status(self.roles, RequestStats(), lambda: ["127.0.0.1:1338"], self.clock, outputs)
         self.sources = {}
-        self.state = state
+        self.saved = saved
 
     async def follow(self, config):
-        await self.roles.stop(self.roles.update(config, self.state))
+        await self.roles.stop(self.roles.update(config, self.saved))
         self.roles.start(self._make)
         await asyncio.sleep(2)
 
@@ -219,8 +219,8 @@ def test_after_a_restart_saved_credentials_of_a_role_on_demand_are_served(tmp_pa
     """Each restart would cost every client a failed try."""
 
     async def main(*, restarted):
-        watched = Watched(StateDir(tmp_path))
-        await watched.roles.stop(watched.roles.update(config("a?"), watched.state))
+        watched = Watched(saved_sessions(tmp_path))
+        await watched.roles.stop(watched.roles.update(config("a?"), watched.saved))
         watched.roles.start(watched._make)
         held = watched.roles.served()["a"].serve()
         await asyncio.sleep(2)

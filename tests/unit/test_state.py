@@ -6,16 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from imds_proxy.renewal import saved
 from imds_proxy.state import StateError, default_state_dir, open_state_dir
 from support.plane import credentials
+from support.saved import saved_sessions, shape
 
 HELD = credentials()
+NOW = HELD.obtained + 1
+SHAPE = shape()
 
 
 @pytest.fixture
 def state(tmp_path):
     return open_state_dir(tmp_path / "state")
+
+
+@pytest.fixture
+def saved(state):
+    return saved_sessions(state.path)
 
 
 def mode(path: Path) -> int:
@@ -70,26 +77,26 @@ def test_systemd_chooses_the_place_where_it_does(monkeypatch):
     assert default_state_dir() == Path("/home/u/state/imds-proxy")
 
 
-def test_saved_credentials_come_back_whole(state):
-    saved.save(state, "deploy", "shape", HELD)
-    assert saved.load(state, "deploy", "shape") == HELD
+def test_saved_credentials_come_back_whole(state, saved):
+    saved.save("deploy", SHAPE, HELD)
+    assert saved.load("deploy", SHAPE, NOW) == HELD
     assert mode(state.path / "credentials/deploy.json") == 0o600
 
 
-def test_credentials_shaped_by_other_settings_do_not_come_back(state):
-    saved.save(state, "deploy", "shape", HELD)
-    assert saved.load(state, "deploy", "other") is None
-    assert saved.load(state, "other", "shape") is None
+def test_credentials_shaped_by_other_settings_do_not_come_back(saved):
+    saved.save("deploy", SHAPE, HELD)
+    assert saved.load("deploy", shape("other"), NOW) is None
+    assert saved.load("other", SHAPE, NOW) is None
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"{", b"[]", b"null", b'{"fingerprint": "shape"}', b"\xff"])
-def test_rubbish_is_nothing(state, rubbish):
+def test_rubbish_is_nothing(state, saved, rubbish):
     state.write("credentials/deploy.json", rubbish)
-    assert saved.load(state, "deploy", "shape") is None
+    assert saved.load("deploy", SHAPE, NOW) is None
 
 
-def test_half_a_document_is_nothing(state):
-    saved.save(state, "deploy", "shape", HELD)
+def test_half_a_document_is_nothing(state, saved):
+    saved.save("deploy", SHAPE, HELD)
     path = state.path / "credentials/deploy.json"
     path.write_bytes(path.read_bytes().replace(b"expiration", b"expires"))
-    assert saved.load(state, "deploy", "shape") is None
+    assert saved.load("deploy", SHAPE, NOW) is None
