@@ -143,7 +143,8 @@ def _check_life(credentials: Credentials, shape: SessionShape, now: float) -> No
     """What `obtain` checks of a new one, and that it lives no longer than was asked for."""
     began, end = credentials.obtained, credentials.expiration
     if end - began > shape.longest_life + _CLOCKS_DIFFER or end > now + LONGEST_LIFE:
-        raise SealError("holds a session that lives longer than its source gives", "nothing to do: it is renewed")
+        advice = "nothing to do: it is renewed; compare this host's clock with AWS's"
+        raise SealError("holds a session that lives longer than its source gives", advice)
     if began > now + _CLOCKS_DIFFER:
         raise SealError("was written in the future, by this host's clock", "set this host's clock")
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from imds_proxy.host.machine_id import read_machine_id, stable_machine_id
+from imds_proxy.host.machine_id import is_of_this_boot, read_machine_id, stable_machine_id
 from imds_proxy.host.service_credential import read_credential
 from imds_proxy.renewal.saved import SavedSessions
 from imds_proxy.renewal.seal import KEY_BYTES, Cipher, Seal, derive, new_key
@@ -39,7 +39,9 @@ def open_saved_sessions(state: StateDir | None, environment: Mapping[str, str]) 
 
 def _seal(state: StateDir, environment: Mapping[str, str]) -> Seal:
     cipher = _cipher(environment)
-    machine_id = stable_machine_id(read_machine_id(), environment, lambda path: Path(path).exists())
+    machine_id = stable_machine_id(
+        read_machine_id(), environment, lambda path: Path(path).exists(), of_this_boot=is_of_this_boot()
+    )
     return Seal(_load_or_make_key(state), machine_id, cipher)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_proxy.host import machine_id
 from imds_proxy.host.machine_id import read_machine_id, stable_machine_id
 from imds_proxy.renewal.encryption import Aes256Gcm
 from imds_proxy.renewal.saved_key import CREDENTIAL, open_saved_sessions
@@ -127,7 +128,7 @@ def test_what_another_host_or_key_wrote_is_refused_and_why(writer, reader, reaso
 
 
 @pytest.mark.parametrize(
-    ("machine_id", "environment", "files", "counts"),
+    ("identity", "environment", "files", "counts"),
     [
         (ID, {}, (), True),
         (ID, {"container": ""}, (), True),
@@ -141,12 +142,27 @@ def test_what_another_host_or_key_wrote_is_refused_and_why(writer, reader, reaso
         (ID, {}, ("/.dockerenv",), False),
         (ID, {}, ("/run/.containerenv",), False),
         (ID, {}, ("/run/systemd/container",), False),
-        (ID, {}, ("/run/machine-id",), False),
     ],
 )
-def test_a_machine_id_counts_only_where_it_stays_and_is_no_others(machine_id, environment, files, counts):
+def test_a_machine_id_counts_only_where_it_stays_and_is_no_others(identity, environment, files, counts):
     """A container would refuse its own sessions at each start, or a host believe those of a clone."""
-    assert stable_machine_id(machine_id, environment, files.__contains__) == (machine_id if counts else None)
+    for of_this_boot in (False, True):
+        stable = stable_machine_id(identity, environment, files.__contains__, of_this_boot=of_this_boot)
+        assert stable == (identity if counts and not of_this_boot else None)
+
+
+@pytest.mark.parametrize("kind", ["mounted", "other", "none"])
+def test_the_id_that_systemd_makes_for_one_boot_is_known(tmp_path, monkeypatch, kind):
+    """A host that boots from a read-only image would call its own sessions another host's at each boot."""
+    identity, run = tmp_path / "etc", tmp_path / "run"
+    identity.write_text(ID)
+    if kind == "mounted":  # the same file, as a mount over the other shows
+        run.hardlink_to(identity)
+    elif kind == "other":
+        run.write_text(ID)
+    monkeypatch.setattr(machine_id, "MACHINE_ID_FILES", (identity,))
+    monkeypatch.setattr(machine_id, "_OF_THIS_BOOT", run)
+    assert machine_id.is_of_this_boot() is (kind == "mounted")
 
 
 def test_a_machine_id_that_cannot_be_read_is_none(tmp_path):
