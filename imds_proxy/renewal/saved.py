@@ -4,6 +4,7 @@ One sealed file for each role (`seal.py`). What was copied, changed, or obtained
 role is renewed as if there were nothing, and the log says why. No message holds anything of a file's content.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -25,6 +26,8 @@ _FOLDER: Final = "credentials"
 # Ours, and what a crash in the middle of a write leaves of one.
 _FILE: Final = re.compile(r"(?P<role>[A-Za-z0-9_][A-Za-z0-9_+=,.@-]{0,63})\.json")
 _LEFTOVER: Final = re.compile(rf"\.{_FILE.pattern}\.imds-proxy\.[0-9a-f]{{8}}")
+_BEGINNINGS: Final = (b'{"cipher":', b'{"fingerprint":')  # of a sealed file, and of one of a version before
+_LONGEST_BEGINNING: Final = 16
 _CLOCKS_DIFFER: Final = 900.0  # seconds; a request that is off by more is refused by AWS
 _LATEST: Final = 2.0**32  # beyond any session, and far within what a date can hold
 
@@ -80,7 +83,8 @@ class SavedSessions:
     def keep_only(self, roles: Collection[str]) -> None:
         """Remove the files of all other roles, without a seal those of all; raises StateError where it cannot.
 
-        Only what has the name that we give, and is a file: a link is none, and a folder that is one is left alone.
+        Only what has the name and the beginning of what is written here: an operator's own file may be there too. A
+        link is left alone, and so is a folder that is one.
         """
         path = self._state.path / _FOLDER
         kept = roles if self._seal is not None else ()
@@ -110,9 +114,20 @@ def _remove_others(folder: int, roles: Collection[str]) -> None:
         match = _FILE.fullmatch(name) or _LEFTOVER.fullmatch(name)
         if match is None or match["role"] in roles:
             continue
-        if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            os.unlink(name, dir_fd=folder)
-            log.info("saved credentials of a role that is not kept are removed", extra={"role": match["role"]})
+        with contextlib.suppress(FileNotFoundError):
+            if _LEFTOVER.fullmatch(name) or _is_ours(folder, name):
+                os.unlink(name, dir_fd=folder)
+                log.info("saved credentials of a role that is not kept are removed", extra={"role": match["role"]})
+
+
+def _is_ours(folder: int, name: str) -> bool:
+    if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        return False
+    file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return os.read(file, _LONGEST_BEGINNING).startswith(_BEGINNINGS)
+    finally:
+        os.close(file)
 
 
 def _checked(content: bytes, role: str, shape: SessionShape, now: float) -> Credentials:

@@ -187,10 +187,12 @@ def test_the_files_of_dropped_roles_go_and_nothing_else_does(saved, tmp_path):
     (folder / "folder.json").mkdir()
     leftovers = [folder / f".{name}.json.imds-proxy.0123abcd" for name in ("gone", "deploy")]
     others = [folder / name for name in ("notes.txt", ".hidden.json", "gone.json.bak", "-x.json", ".gone.json.swp")]
+    (folder / "own.json").write_text('{"Version": 1}')
+    (folder / "before.json").write_text('{"fingerprint": "x", "credentials": {}}')
     for path in (*leftovers, *others):
         path.write_text("x")
     saved.keep_only({"deploy"})
-    kept = {"deploy.json", "link.json", "folder.json", leftovers[1].name, *(path.name for path in others)}
+    kept = {"deploy.json", "link.json", "folder.json", "own.json", leftovers[1].name, *(path.name for path in others)}
     assert {path.name for path in folder.iterdir()} == kept
     assert elsewhere.exists()
 
