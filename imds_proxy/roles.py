@@ -26,6 +26,9 @@ from imds_proxy.telemetry.stats import CertificateStats, RenewalStats
 
 log = logging.getLogger(__name__)
 
+_SAVED: Final = frozenset({Need.ALWAYS, Need.ON_DEMAND})
+"""Sessions for service accounts are in memory alone."""
+
 Parent = Callable[[], Credentials | None]
 """The live credentials of the role that another is obtained with."""
 MakeSource = Callable[[str, RoleConfig, Parent], Source]
@@ -228,9 +231,6 @@ class Roles:
         except StateError as error:
             extra = {"error": error.message, "advice": error.advice}
             log.warning("saved credentials of roles that are gone are left", extra=extra)
-
-
-_SAVED: Final = frozenset({Need.ALWAYS, Need.ON_DEMAND})
 
 
 def _plan(name: str, config: Config, roles: Needed) -> Plan:

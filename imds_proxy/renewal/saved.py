@@ -142,7 +142,7 @@ def _checked(content: bytes, role: str, shape: SessionShape, now: float) -> Cred
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise SealError("holds no session in the form of this version") from None
     if written_for != role:
-        raise SealError("is of another role", "nothing to do: it is renewed; see who moves files there")
+        raise SealError("is of another role", "nothing to do: it is renewed; find out what moves files there")
     _check_shape(credentials, digest, shape)
     _check_life(credentials, shape, now)
     return credentials

@@ -27,7 +27,7 @@ _NOT_ENCRYPTED: Final = "none"
 _FIELDS: Final = {"cipher": str, "content": str, "host": str, "mac": str, "version": int}
 _HOST_BYTES: Final = 8
 _SALT: Final = b"imds-proxy sealed state, version 1"
-_RENEWED: Final = "nothing to do: they are renewed; see who wrote there if this comes again"
+_RENEWED: Final = "nothing to do: they are renewed; find out what writes there if this comes again"
 
 
 class SealError(ImdsProxyError):

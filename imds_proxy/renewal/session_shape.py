@@ -1,10 +1,10 @@
 """What a saved session has to have been obtained with, so that it may be served again: pure, but for the host's name.
 
 Part of it is everything that is sent to obtain it: the settings, the session names (not their templates) of the role
-and of those that it is assumed from, and where the environment has AWS called. No part of it is what only proves who
-asks: the base key, a token's subject, a certificate. Those are replaced all the time (that is rotation), the session
-has the same rights before and after, and AWS lets it live; so does the daemon while it runs. Nor is a region that only
-the profile's file names: it is where the call goes, and the session is the same.
+and of those that it is assumed from, and where the environment has AWS called. No part of it is what only
+authenticates the request: the base key, a token's subject, a certificate. Those are replaced all the time (that is
+rotation), the session has the same rights before and after, and AWS lets it live; so does the daemon while it runs.
+Nor is a region that only the profile's file names: it is where the call goes, and the session is the same.
 """
 
 import hashlib
