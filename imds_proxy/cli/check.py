@@ -34,10 +34,12 @@ def run(options: argparse.Namespace) -> int:
     """Print a line per role; 1 if any does not work."""
     from imds_proxy.callers.remarks import remarks
     from imds_proxy.callers.service_accounts import missing_package
+    from imds_proxy.host.process_hardening import harden
     from imds_proxy.telemetry import log
 
-    config = shared.require_config(options.config)
     log.configure("WARNING", "text")
+    harden()
+    config = shared.require_config(options.config)
     print(f"{options.config or DEFAULT_PATH}: valid")
     if options.caller is not None:
         from imds_proxy.cli.check_as import check_as

@@ -25,10 +25,12 @@ def register(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Rotate once; each step is a line."""
+    from imds_proxy.host.process_hardening import harden
     from imds_proxy.telemetry import log
 
-    config = shared.require_config(options.config)
     log.configure("INFO", "text", sys.stdout)
+    harden()
+    config = shared.require_config(options.config)
     return asyncio.run(_rotate(config))
 
 

@@ -36,14 +36,17 @@ def register(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until TERM."""
+    from imds_proxy.host.process_hardening import harden
+    from imds_proxy.telemetry import log
+
+    log.configure(options.log_level, options.log_format)
+    harden()  # before the config, the environment or a file brings a secret in
     import uvloop
 
     from imds_proxy.daemon import Daemon
     from imds_proxy.systemd import Notifier, passed_sockets
-    from imds_proxy.telemetry import log
 
     config, read_again = _config(options)
-    log.configure(options.log_level, options.log_format)
     _raise_file_limit()
     daemon = Daemon(config, read_config=read_again, passed=passed_sockets(), notifier=Notifier())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
