@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from imds_proxy.config_callers import AuditConfig, GrantConfig, ServiceAccountsConfig, grant_mistakes
 from imds_proxy.config_files import OutputFileConfig, file_mistakes
+from imds_proxy.config_listeners import listener_mistakes
 from imds_proxy.config_roles import PER_SERVICE_ACCOUNT, AnyRole
 from imds_proxy.config_values import DAY, DEFAULT_LISTEN, HOUR, MINUTE, Listen, Region, RoleName, Seconds, Table
 
@@ -102,7 +103,10 @@ class Config(Table):
         """Equal for two roles only if everything that shapes their session is equal, all the way up the chain."""
         role = self.roles[name]
         parent = self.fingerprint(role.parent) if role.parent else None
-        shape = role.model_dump(mode="json", exclude={"serve", "default"}) | {"from": parent, "region": self.region}
+        shape = role.model_dump(mode="json", exclude={"serve", "default", "allow_http"}) | {
+            "from": parent,
+            "region": self.region,
+        }
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -132,7 +136,7 @@ def cross_check(data: dict[str, Any]) -> list[tuple[str, str]]:
         mistakes.append(("roles", f"{len(served)} roles are served: {advice}"))
     mistakes += _chain_mistakes({name: role.get("from") for name, role in tables.items()})
     mistakes += _per_service_account_mistakes(tables, data)
-    return [*mistakes, *file_mistakes(data), *grant_mistakes(data)]
+    return [*mistakes, *file_mistakes(data), *grant_mistakes(data), *listener_mistakes(data)]
 
 
 def _chain_mistakes(parents: dict[str, Any]) -> list[tuple[str, str]]:

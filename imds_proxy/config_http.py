@@ -57,7 +57,7 @@ class HttpConfig(RoleConfig):
         if self.shape == "imds" and self.token_file is not None:
             raise ValueError('shape = "imds" takes no token_file: its session token is asked for')
         if not self.allow_http and not is_private_channel(self.url):
-            raise ValueError("url would send secrets in the clear: use https, or set allow_http = true")
+            raise ValueError(in_the_clear("url"))
         return self
 
 
@@ -104,11 +104,19 @@ def is_private_channel(url: str) -> bool:
     return urlsplit(url).scheme == "https" or is_this_host(url)
 
 
+def in_the_clear(key: str) -> str:
+    """What is wrong with an URL that is at no private channel."""
+    return f"{key} would send secrets in the clear: use https, or set allow_http = true"
+
+
 def is_this_host(url: str) -> bool:
     """Whether `url` is at a loopback or link-local address, or at one that AWS uses like those."""
     host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
+    return host == "localhost" or is_local_address(host)
+
+
+def is_local_address(host: str) -> bool:
+    """The same of an address literal; false for a wildcard, which is every address of this host."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

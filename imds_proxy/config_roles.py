@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from imds_proxy.config_http import HttpConfig, is_private_channel
+from imds_proxy.config_http import HttpConfig, in_the_clear, is_private_channel
 from imds_proxy.config_role_common import RoleConfig
 from imds_proxy.config_values import (
     DAY,
@@ -60,6 +60,15 @@ class StsConfig(RoleConfig):
     policy_arns: tuple[PolicyArn, ...] = Field((), max_length=10)
     sts_endpoint: HttpUrl | None = Field(None, description="a private STS endpoint")
     sts_regions: tuple[Region, ...] = Field((), description="tried in order; left out: the region above")
+    allow_http: bool = Field(default=False, description="let sts_endpoint be plain HTTP beyond this host")
+
+    @model_validator(mode="after")
+    def _sends_nothing_in_the_clear(self) -> Self:
+        if self.allow_http and self.sts_endpoint is None:
+            raise ValueError("allow_http is for sts_endpoint")
+        if self.sts_endpoint is not None and not self.allow_http and not is_private_channel(self.sts_endpoint):
+            raise ValueError(in_the_clear("sts_endpoint"))
+        return self
 
 
 class AssumeRoleConfig(StsConfig):
@@ -120,6 +129,7 @@ class RolesAnywhereConfig(RoleConfig):
     duration: Seconds = Field(HOUR, ge=15 * MINUTE, le=12 * HOUR)
     region: Region | None = Field(None, description="left out: the trust anchor's")
     endpoint: HttpUrl | None = Field(None, description="a private Roles Anywhere endpoint")
+    allow_http: bool = Field(default=False, description="let endpoint be plain HTTP beyond this host")
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -130,8 +140,10 @@ class RolesAnywhereConfig(RoleConfig):
             raise ValueError("pkcs11_module and a pkcs11: private_key go together")
         if self.trust_anchor_arn.split(":")[3] != self.profile_arn.split(":")[3]:
             raise ValueError("trust_anchor_arn and profile_arn are of different regions")
-        if self.endpoint is not None and not is_private_channel(self.endpoint):
-            raise ValueError("endpoint would send secrets in the clear: use https")
+        if self.allow_http and self.endpoint is None:
+            raise ValueError("allow_http is for endpoint")
+        if self.endpoint is not None and not self.allow_http and not is_private_channel(self.endpoint):
+            raise ValueError(in_the_clear("endpoint"))
         return self
 
 

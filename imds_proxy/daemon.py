@@ -20,7 +20,8 @@ from imds_proxy.callers.identity import Identity
 from imds_proxy.callers.process import find_process
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
-from imds_proxy.errors import ImdsProxyError, ListenError
+from imds_proxy.config_listeners import without_grants
+from imds_proxy.errors import ConfigError, ImdsProxyError, ListenError
 from imds_proxy.files.outputs import Outputs
 from imds_proxy.metadata.container import load_or_make_tokens
 from imds_proxy.metadata.dataplane import DataPlane, data_plane
@@ -110,7 +111,13 @@ class Daemon:
             await self.stop()
 
     async def start(self) -> None:
-        """Listeners first, then everything that takes time; clients are answered meanwhile."""
+        """Listeners first, then everything that takes time; clients are answered meanwhile.
+
+        Raises:
+            ConfigError: A socket from systemd is bound where others reach it, and there are no grants.
+            ListenError: There is nothing to serve on.
+        """
+        self._check_passed(self.config)
         self._state = self._open_state()
         self._session_tokens = SessionTokens(load_or_make_key(self._state))
         self._saved = await asyncio.to_thread(open_saved_sessions, self._state, os.environ)
@@ -135,6 +142,7 @@ class Daemon:
             self._systemd.reloading()
             try:
                 config = self._read_config()
+                self._check_passed(config)
             except ImdsProxyError as error:
                 log.error("the config was not reloaded; the old one stays", extra={"error": error.message})  # noqa: TRY400
                 self._renewals.reloads["failure"] += 1
@@ -188,6 +196,14 @@ class Daemon:
                 "running without a state directory: a restart will need AWS, and no container tokens", extra=extra
             )
             return None
+
+    def _check_passed(self, config: Config) -> None:
+        """What `load` checks of an address in the file, of one that only systemd knows."""
+        names = config.metadata.listen if not config.grants else ()
+        hosts = [(name, listener_host(name, self._passed)) for name in names]
+        mistakes = [text for name, host in hosts for text in without_grants(name, host, config.roles)]
+        if mistakes:
+            raise ConfigError("metadata.listen", tuple(mistakes))
 
     async def _listen(self) -> None:
         await self._server.listen(self.config.metadata.listen, self.config.metadata.hop_limit, self._passed)

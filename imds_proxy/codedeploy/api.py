@@ -16,14 +16,18 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    HTTPClientError,
     NoCredentialsError,
     NoRegionError,
     ProfileNotFound,
 )
 from botocore.parsers import ResponseParserError
+from yarl import URL
 
+from imds_proxy.config_http import is_private_channel
 from imds_proxy.errors import Denied, ImdsProxyError, Invalid, SourceError, Unreachable
 from imds_proxy.sources import sts_errors
+from imds_proxy.sources.aws_http import InTheClearError
 
 _METADATA_PROVIDERS: Final = ("iam-role", "container-role")
 _LABEL: Final = "codedeploy"
@@ -79,8 +83,15 @@ class CodeDeploy:
 
 def _client(profile: str | None, region: str | None) -> Any:
     session = botocore.session.Session(profile=profile)
+    session.register("before-send", _refuse_in_the_clear)
     _keep_from_metadata(session.get_component("credential_provider"))
     return session.create_client("codedeploy", region_name=region, config=_CONFIG)
+
+
+def _refuse_in_the_clear(request: Any, **_: Any) -> None:
+    """Any endpoint may come from the environment or a profile."""
+    if not is_private_channel(request.url):
+        raise HTTPClientError(error=InTheClearError(URL(request.url)))
 
 
 def _keep_from_metadata(resolver: Any) -> None:

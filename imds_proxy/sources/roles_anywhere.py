@@ -9,6 +9,7 @@ import json
 from typing import Any, Final
 
 from imds_proxy.clock import Clock
+from imds_proxy.config_http import is_this_host
 from imds_proxy.config_roles import RolesAnywhereConfig
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import Invalid, Unreachable
@@ -61,7 +62,8 @@ class RolesAnywhere(Source):
                 "see whether the token that it is on works; it is retried",
             ) from None
         tls = await asyncio.to_thread(tls_context, self._role)
-        answer = await ask(self._role, request, tls=tls, timeout=_TIME_LIMIT)
+        direct = is_this_host(self._endpoint)  # no proxy is told what is for this host
+        answer = await ask(self._role, request, tls=tls, timeout=_TIME_LIMIT, direct=direct)
         self._clock.observe_date(answer.headers.get("date"))
         if not _SUCCESS[0] <= answer.status <= _SUCCESS[1]:
             raise translate(answer, Call(self._role, self._settings, self._endpoint, str(pair)), self._clock.skew)

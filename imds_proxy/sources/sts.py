@@ -21,6 +21,7 @@ from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
 from imds_proxy.sources import session_name, sts_errors
 from imds_proxy.sources.aws_chain import AwsChain
+from imds_proxy.sources.aws_http import allowing_http
 from imds_proxy.sources.base import Base
 from imds_proxy.sources.sts_errors import Call
 from imds_proxy.threads import in_thread
@@ -123,6 +124,8 @@ class Sts:
 
     def client(self, session: Any, region: str, config: Any = None) -> Any:
         """A client of STS, at the private endpoint if one is set."""
+        if self._settings.allow_http:
+            config = allowing_http(config)
         return session.create_client("sts", region_name=region, endpoint_url=self._settings.sts_endpoint, config=config)
 
     async def _ask(self, sts: Any, call: Call, request: Request) -> Credentials:

@@ -13,7 +13,7 @@ from botocore.parsers import ResponseParserError
 
 from imds_proxy.clock import skew_advice
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
-from imds_proxy.sources.aws_http import UnsafeAnswerError
+from imds_proxy.sources.aws_http import InTheClearError, UnsafeAnswerError
 
 _THROTTLED = {
     "Throttling",
@@ -35,6 +35,7 @@ _BAD_BASE = {
 _CLOCK_WORDS = ("Signature expired", "Signature not yet current", "RequestTimeTooSkewed", "RequestExpired")
 _SERVER_ERROR = 500
 _NOT_AWS = "check sts_endpoint and the proxy: something between here and AWS answers in its place"
+_CLEAR_TEXT = "let it begin with https:, or go away; a role's own sts_endpoint may be http:, with allow_http = true"
 _CONFIGURATION = "correct the daemon's AWS configuration"
 _CA_ADVICE = "AWS_CA_BUNDLE, or ca_bundle in the AWS profile, names a file that is missing or may not be read"
 
@@ -81,6 +82,8 @@ def _from_cause(cause: object, call: Call) -> SourceError | None:
     """What botocore's errors of HTTP do not tell, or would tell with a piece of the answer."""
     if isinstance(cause, UnsafeAnswerError):
         return Invalid(_message(call, str(cause)), _NOT_AWS)
+    if isinstance(cause, InTheClearError):
+        return Invalid(_message(call, str(cause)), _CLEAR_TEXT)
     if isinstance(cause, FileNotFoundError | PermissionError):
         return Invalid(_message(call, f"a file of TLS cannot be read: {cause.strerror}"), _CA_ADVICE)
     return None

@@ -188,6 +188,55 @@ def test_a_socket_passed_by_systemd_is_served(aws, start_daemon):
     assert daemon.stop() == 0
 
 
+def passed_by_systemd(aws, passed, extra=""):
+    """What starts a daemon with a socket from systemd, for `start_daemon` and `DaemonProcess`."""
+    return {
+        "config": aws.config(extra).replace("127.0.0.1:PORT", "systemd:metadata"),
+        "environment": aws.environment | {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "metadata"},
+        "launcher": (sys.executable, "-c", LAUNCH, str(passed.fileno())),
+        "pass_fds": (passed.fileno(),),
+    }
+
+
+def test_a_socket_of_systemd_that_others_reach_is_refused_without_grants(aws, start_daemon):
+    """`ListenStream=1338` in a unit is every address of the host, and the config does not say so."""
+    with socket.create_server(("0.0.0.0", 0)) as passed:
+        daemon = start_daemon(**passed_by_systemd(aws, passed), ready=False)
+        assert daemon.process.wait(20) == 2
+        log = daemon.log.read_text()
+    assert "others than this host reach systemd:metadata" in log
+    assert 'role = "deploy"' in log
+    assert 'listener = "systemd:metadata"' in log
+
+
+def test_a_reload_does_not_open_a_socket_of_systemd_to_all(aws, start_daemon):
+    """Who takes the last grant out would give the default role to the network."""
+    grant = '[[grants]]\nrole = "deploy"\naddress = "127.0.0.1"\n'
+    with socket.create_server(("0.0.0.0", 0)) as passed:
+        daemon = start_daemon(**passed_by_systemd(aws, passed, grant))
+        daemon.port = passed.getsockname()[1]
+    daemon.endpoint = f"http://127.0.0.1:{daemon.port}/"
+    daemon.config.write_text(daemon.config.read_text().replace(grant, ""))
+    daemon.process.send_signal(signal.SIGHUP)
+    refused = daemon.wait_for_event("the config was not reloaded; the old one stays")
+    assert "others than this host reach systemd:metadata" in refused["error"]
+    assert daemon.credentials("deploy")["AccessKeyId"] in aws.double.issued()
+
+
+def test_a_reload_does_not_open_a_listener_to_all(aws, start_daemon):
+    """Nor does a listener come without grants: the one that is there serves."""
+    daemon = start_daemon()
+    before = daemon.config.read_text()
+    daemon.config.write_text(before.replace(f"127.0.0.1:{daemon.port}", f"0.0.0.0:{daemon.port}"))
+    daemon.process.send_signal(signal.SIGHUP)
+    refused = daemon.wait_for_event("the config was not reloaded; the old one stays")
+    assert f"others than this host reach 0.0.0.0:{daemon.port}" in refused["error"]
+    assert daemon.credentials("deploy")["AccessKeyId"] in aws.double.issued()
+    done = daemon.cli("check")
+    assert done.returncode == 2
+    assert f'listener = "0.0.0.0:{daemon.port}"' in done.stderr
+
+
 def test_a_socket_that_systemd_did_not_pass_is_named(aws, start_daemon):
     """The unit's socket has another name, and nothing would say so."""
     listen = '"127.0.0.1:PORT", "systemd:metadata"'
@@ -371,7 +420,8 @@ def test_a_listener_that_cannot_be_had_is_one_line_and_the_others_serve(aws, sta
     """One address too many in the file would take the whole daemon away."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}" if listen == "taken" else listen
-        daemon = start_daemon(config=with_listen(aws, listen))
+        grants = '[[grants]]\nrole = "deploy"\naddress = "127.0.0.1"\n'
+        daemon = start_daemon(config=with_listen(aws, listen) + grants)
         lines = [event for event in daemon.events() if event["event"] == "cannot listen"]
     assert len(lines) == 1
     assert listen in lines[0]["error"]

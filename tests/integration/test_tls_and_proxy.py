@@ -92,6 +92,14 @@ def test_the_password_of_a_proxy_is_in_no_message(aws, company, sts_tls, start_d
     assert "proxypassword" not in daemon.log.read_text()
 
 
+def test_what_is_for_this_host_goes_through_no_proxy(aws, start_daemon):
+    """A proxy of the network would read it in the clear, and look for 127.0.0.1 on its own host."""
+    with ConnectProxy() as proxy:
+        start_daemon(environment=aws.environment | {"HTTP_PROXY": proxy.url, "http_proxy": proxy.url})
+    assert not proxy.others
+    assert not proxy.tunnels
+
+
 def test_the_daemons_own_verbs_never_go_through_a_proxy(aws, start_daemon):
     """On a host with HTTP_PROXY set, the proxy would be asked for this host's credentials."""
     daemon = start_daemon()

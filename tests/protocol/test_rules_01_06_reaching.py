@@ -6,7 +6,7 @@ import os
 import pytest
 
 from imds_proxy.cli.main import main
-from support.plane import plane, role_table
+from support.plane import ANY_ADDRESS, plane, role_table
 
 IAM = "meta-data/iam/security-credentials"
 ADDRESSES = ("127.0.0.1:1338", "[::1]:1338", "169.254.169.254:80", "[fd00:ec2::254]:80")
@@ -57,7 +57,7 @@ async def test_rule_01_a_token_had_at_one_address_holds_at_every_other(namespace
 
 
 async def test_rule_01_an_address_this_host_does_not_have_costs_only_itself():
-    async with plane(metadata={"listen": ["192.0.2.1:80", "127.0.0.1:0"]}) as plane_:
+    async with plane(metadata={"listen": ["192.0.2.1:80", "127.0.0.1:0"]}, grants=ANY_ADDRESS) as plane_:
         assert (await plane_.get(f"/latest/{IAM}/")).status == 200
 
 
@@ -244,7 +244,7 @@ async def test_rule_06_the_operator_can_add_names():
 
 
 async def test_rule_06_a_wildcard_listener_takes_every_literal_and_no_name():
-    async with plane(listen="0.0.0.0:0") as everywhere:
+    async with plane(listen="0.0.0.0:0", grants=ANY_ADDRESS) as everywhere:
         there = everywhere.through(f"127.0.0.1:{everywhere.port}")
         assert (await there.get(f"/latest/{IAM}/", headers={"Host": "10.1.2.3:1338"})).status == 200
         assert (await there.ask(f"/latest/{IAM}/", headers={"Host": "evil.example"})).status == 403

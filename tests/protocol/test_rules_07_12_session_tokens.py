@@ -10,7 +10,7 @@ from imds_proxy.clock import Clock
 from imds_proxy.metadata.tokens import SessionTokens, load_or_make_key
 from imds_proxy.state import open_state_dir
 from support.namespace import ANOTHER_HOST, PacketLog, container, inside
-from support.plane import CONTAINER_TOKEN, plane
+from support.plane import ANY_ADDRESS, CONTAINER_TOKEN, plane
 from support.wire import request, wire
 
 TOKEN = "/latest/api/token"
@@ -198,7 +198,7 @@ async def test_rule_09_no_character_of_a_token_can_be_changed():
 async def test_rule_09_a_token_is_its_callers_alone(namespace):
     """A token that leaked from one host of a network would be good on every other."""
     with container(f"{ANOTHER_HOST}/24", "198.51.100.1/24") as pid:
-        async with plane(metadata={"listen": ["198.51.100.1:80"]}) as plane_:
+        async with plane(metadata={"listen": ["198.51.100.1:80"]}, grants=ANY_ADDRESS) as plane_:
             ours = await plane_.token()
             with inside(pid):
                 theirs = await plane_.token()
@@ -259,10 +259,10 @@ async def test_rule_11_imdsv1_can_be_switched_on():
         assert (await plane_.get(DOCUMENT)).status == 200
 
 
-async def hops_before_and_after_a_token(address: str, **settings) -> tuple[set[int], set[int], set[int]]:
+async def hops_before_and_after_a_token(address: str, grants=(), **settings) -> tuple[set[int], set[int], set[int]]:
     """The hops of the answers to a request without a token, to the PUT, and to what follows on that connection."""
     settings = {"listen": [address], **settings}
-    async with plane(metadata=settings) as everywhere:
+    async with plane(metadata=settings, grants=list(grants)) as everywhere:
         there = everywhere.through(address.replace("0.0.0.0", "169.254.169.254"))
         with PacketLog() as packets:
             async with wire(there) as connection:
@@ -299,5 +299,5 @@ async def test_rule_12_no_hop_limit_is_set_on_loopback(namespace, address):
 
 async def test_rule_12_the_limit_goes_by_the_address_asked_and_not_by_the_listeners(namespace):
     """A daemon that listens on 0.0.0.0:80 answers at 169.254.169.254 as well."""
-    _, token_answer, _ = await hops_before_and_after_a_token("0.0.0.0:80")
+    _, token_answer, _ = await hops_before_and_after_a_token("0.0.0.0:80", ANY_ADDRESS)
     assert token_answer == {1}

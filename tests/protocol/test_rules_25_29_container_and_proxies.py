@@ -57,7 +57,8 @@ def config_file(no_aws):
             for name, role in TWO_ROLES.items()
         )
         path = no_aws / "config.toml"
-        path.write_text(f'state_dir = "{no_aws}/state"\n[metadata]\nlisten = {json.dumps(listen)}\n{roles}')
+        grants = '[[grants]]\nrole = "other"\naddress = "0.0.0.0/0"\n'
+        path.write_text(f'state_dir = "{no_aws}/state"\n[metadata]\nlisten = {json.dumps(listen)}\n{roles}{grants}')
         return str(path)
 
     return write

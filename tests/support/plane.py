@@ -162,6 +162,10 @@ async def build(config, served, *, clock, region="eu-west-1", audit=None):
     )
 
 
+ANY_ADDRESS = [{"role": "deploy", "address": "0.0.0.0/0"}]
+"""Grants for a listener that other hosts reach: such a one needs some."""
+
+
 @asynccontextmanager
 async def plane(
     *,

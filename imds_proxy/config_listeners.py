@@ -1,0 +1,61 @@
+"""`[metadata] listen`: an address that other machines or containers reach needs `[[grants]]`."""
+
+import contextlib
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from imds_proxy.config_http import is_local_address
+from imds_proxy.config_values import SYSTEMD_PREFIX, split_listen
+
+_IPV4: Final = 4
+_BRIDGE: Final = ipaddress.ip_network("172.17.0.0/16")
+_BRIDGES: Final = ipaddress.ip_network("172.16.0.0/12")
+"""Docker's networks."""
+
+
+def listener_mistakes(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Listeners that other machines or containers reach, where no grant says who may have what; in the raw data."""
+    metadata, roles = data.get("metadata"), data.get("roles")
+    listen = metadata.get("listen") if isinstance(metadata, dict) else None
+    if data.get("grants") or not isinstance(listen, list) or not isinstance(roles, dict):
+        return
+    for number, listener in enumerate(listen):
+        if isinstance(listener, str) and not listener.startswith(SYSTEMD_PREFIX):
+            with contextlib.suppress(ValueError):  # no address: told of elsewhere
+                host = split_listen(listener)[0]
+                yield from ((f"metadata.listen.{number}", text) for text in without_grants(listener, host, roles))
+
+
+def without_grants(listener: str, host: str, roles: Mapping[str, Any]) -> Iterator[str]:
+    """Why a listener needs grants, with the lines to write; nothing where only this host reaches it.
+
+    Args:
+        listener: As in `metadata.listen`.
+        host: The address it is bound to.
+        roles: Of the config, by name: as read, or as written.
+    """
+    if is_local_address(host):
+        return
+    served = [name for name, role in roles.items() if _of(role, "serve", default=True) is not False]
+    role = next((name for name in served if _of(roles[name], "default", default=False)), next(iter(served), "ROLE"))
+    ours = "::1" if ":" in host else "127.0.0.1"
+    yield (
+        f"others than this host reach {listener}: say in [[grants]] who may have which role, as in\n"
+        f'    [[grants]]\n    role = "{role}"\n    address = "{_neighbours(host)}"\n    listener = "{listener}"\n'
+        f'    # and for the processes of this host\n    [[grants]]\n    role = "{role}"\n    address = "{ours}"'
+    )
+
+
+def _of(role: Any, key: str, *, default: object) -> object:
+    return role.get(key, default) if isinstance(role, dict) else getattr(role, key, default)
+
+
+def _neighbours(host: str) -> str:
+    """The network that a listener is probably for."""
+    address = ipaddress.ip_address(host)
+    if address.is_unspecified:
+        return str(_BRIDGE) if address.version == _IPV4 else "fd00::/64"
+    if address.version != _IPV4:
+        return str(ipaddress.ip_network(f"{host.partition('%')[0]}/64", strict=False))
+    return str(ipaddress.ip_network(f"{host}/{16 if address in _BRIDGES else 24}", strict=False))
