@@ -1,7 +1,8 @@
 """The token files that grants name: read, made where they are missing, and read again when they change.
 
 In: paths, and what a client sent. Out: whose token it is. A file that cannot be used lets nobody in, and is told of
-once. It is mounted into a container of any user's, so any user may own it, but not all may read it.
+once. It is mounted into a container of any user's, so any user may own it, but not all may read it; and where the
+daemon or root owns it, a group may read it, and no more: it would put a token of its own there.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ _TOKEN_BYTES: Final = 32
 _USABLE: Final = re.compile(rb"[!-~]{16,4096}")  # what a header can carry, and nobody guesses
 _LARGEST: Final = 8192  # bytes
 _OTHERS: Final = 0o007
+_GROUP_WRITE: Final = 0o020
 _PATIENCE: Final = 5.0  # seconds for all files at the start; a file server may hang
 _RETRY: Final = 10.0  # seconds until a file that could not be used is tried again, should nothing have changed
 
@@ -150,6 +152,9 @@ def _read(path: Path) -> bytes:
         if status.st_mode & _OTHERS:
             advice = f"chmod o-rwx {path}, let the container's user or group own it, and have another token made: rm it"
             raise FileError(f"{path} can be read or changed by other users", advice)
+        if status.st_mode & _GROUP_WRITE and status.st_uid in {0, os.geteuid()}:
+            advice = f"chmod g-w {path}, and have another token made if somebody may have put one there: rm it"
+            raise FileError(f"{path} can be changed by its group", advice)
         token = file.read(_LARGEST).strip()
     if not _USABLE.fullmatch(token):
         raise FileError(f"{path} holds no token of 16 or more printable characters", "remove it to have one made")

@@ -6,9 +6,10 @@ import time
 
 from imds_proxy.callers import ServiceAccount
 from imds_proxy.callers.service_accounts import ServiceAccounts
+from imds_proxy.metadata import server
 from imds_proxy.metadata.http import SLOW_TIME
 from support.plane import plane
-from support.wire import request, wire
+from support.wire import request, until, wire
 
 TOKEN = request("/latest/api/token", "PUT", x_aws_ec2_metadata_token_ttl_seconds="60")
 BURST = 4
@@ -93,6 +94,25 @@ async def test_a_thousand_answers_that_wait_hold_up_nobody():
         assert time.monotonic() - began < 0.5
         for _, writer in waiting:
             writer.close()
+
+
+async def test_who_waits_for_a_late_answer_is_the_first_to_go(monkeypatch):
+    """A loop with many connections would push out those who are served, by being newer than they."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    async with plane(metadata={"rate_limit": 1}) as plane_:
+        listed = request("/latest/meta-data/iam/security-credentials/", x_aws_ec2_metadata_token=await plane_.token())
+        async with wire(plane_) as one, wire(plane_) as other, wire(plane_) as looping:
+            assert [(await each.ask(listed)).status for each in (one, other)] == [200, 200]
+            for _ in range(BURST - 1):
+                assert (await looping.ask(TOKEN, "PUT")).status == 200
+            began = time.monotonic()
+            await looping.send(TOKEN)
+            await until(lambda: plane_.stats.limited["imds_v2"] == 1)
+            async with wire(plane_) as newcomer:
+                assert (await newcomer.ask(listed)).status == 200
+                assert await looping.rest() == b""
+                assert time.monotonic() - began < SLOW_TIME * 0.9
+                assert [(await each.ask(listed)).status for each in (one, other)] == [200, 200]
 
 
 async def test_no_limit_is_no_limit():

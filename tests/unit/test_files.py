@@ -146,3 +146,18 @@ def test_a_user_that_is_not_root_reads_its_own_and_roots_but_no_group_may_read_i
     assert "chmod 600" in as_nobody(lambda: refused(group).advice)
     roots.chmod(0o644)
     assert "chmod 640" in as_nobody(lambda: refused(roots).advice)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o660, 0o610, 0o640, 0o602, 0o604])
+@pytest.mark.parametrize("owner", [0, NOBODY], ids=["roots", "its own"])
+def test_a_user_that_is_not_root_takes_no_secret_that_a_group_can_change(open_folder, owner, mode):
+    """The group would put credentials, or a key, of its own there; what it may do is read what root owns."""
+    path = write(open_folder / "secret", mode=mode)
+    os.chown(path, owner, NOBODY)
+    if owner == 0 and mode == 0o640:
+        assert as_nobody(lambda: read(path)) == repr(b"x")
+    elif owner == 0 and mode & 0o040 == 0:
+        assert "may not be read by this user" in as_nobody(lambda: refused(path, error=Denied).message)
+    else:
+        wanted = "chmod 640" if owner == 0 else "chmod 600"
+        assert wanted in as_nobody(lambda: refused(path).advice)

@@ -44,6 +44,38 @@ def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_beside_it(stat
     assert [path.name for path in state.path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("mode", [0o620, 0o640, 0o610, 0o602, 0o604, 0o601, 0o660, 0o666])
+def test_a_file_that_others_can_get_at_is_not_taken(state, mode):
+    """Another user's key would be believed, or this one's read."""
+    path = state.write("token.key", b"x" * 32)
+    path.chmod(mode)
+    with pytest.raises(StateError, match="open to other users") as caught:
+        state.read("token.key")
+    assert caught.value.advice.startswith(f"chmod 600 {path}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_a_file_or_a_directory_of_another_users_is_not_taken(state):
+    """Its owner can change it at any time, whatever its mode."""
+    path = state.write("token.key", b"x" * 32)
+    os.chown(path, 12345, 0)
+    with pytest.raises(StateError, match="open to other users"):
+        state.read("token.key")
+    os.chown(state.path, 12345, 0)
+    with pytest.raises(StateError, match="belongs to or is writable by other users"):
+        open_state_dir(state.path)
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o722, 0o770])
+def test_a_directory_that_a_group_may_write_is_refused(tmp_path, mode):
+    """Files in it could be replaced by others."""
+    path = tmp_path / "open"
+    path.mkdir()
+    path.chmod(mode)
+    with pytest.raises(StateError, match="writable by other users"):
+        open_state_dir(path)
+
+
 def test_a_link_is_not_read(state, tmp_path):
     (tmp_path / "elsewhere").write_bytes(b"x")
     (state.path / "file").symlink_to(tmp_path / "elsewhere")

@@ -64,6 +64,59 @@ async def test_one_piece_of_work_goes_on_at_a_time():
     assert work.most == 1
 
 
+async def test_of_many_that_wait_for_one_end_one_begins():
+    """Each would begin beside the others: a file read while it is written, a token that two look-ups make."""
+    works, first, next_ones = OneByOne(), threading.Event(), threading.Event()
+    begun = []
+
+    def work():
+        begun.append(len(begun))
+        assert next_ones.wait(10)
+
+    doing = [asyncio.create_task(works.do(first.wait, 10, within=20))]
+    await asyncio.sleep(0)  # it has begun
+    doing += [asyncio.create_task(works.do(work, within=20)) for _ in range(3)]
+    await asyncio.sleep(0.01)  # they wait for it
+    first.set()
+    async with asyncio.timeout(10):
+        while not begun:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert begun == [0]
+    next_ones.set()
+    await asyncio.gather(*doing)
+    assert begun == [0, 1, 2]
+
+
+async def test_what_has_ended_is_waited_for_no_more():
+    """A file would be waited for that nobody reads any more."""
+    works = OneByOne()
+    async with asyncio.timeout(5):
+        await works.ended()
+        with pytest.raises(KeyError):
+            await works.do(raise_key_error, within=10)
+        await works.ended()
+
+
+def test_what_ends_after_its_loop_says_nothing(monkeypatch):
+    """At the end of the daemon there would be a traceback, which may hold a secret, for a file that hung."""
+    unexpected, goes_on = [], threading.Event()
+    monkeypatch.setattr(threading, "excepthook", unexpected.append)
+    loop = asyncio.new_event_loop()
+
+    async def begin():
+        in_thread(goes_on.wait, 10)
+
+    before = set(threading.enumerate())
+    loop.run_until_complete(begin())
+    (thread,) = set(threading.enumerate()) - before
+    loop.close()
+    goes_on.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert unexpected == []
+
+
 async def test_an_error_after_who_asked_gave_up_is_nobodys():
     """Of a mount that is given up, each file would be an unexpected error in the log."""
     unexpected, works, work = [], OneByOne(), Work()

@@ -101,6 +101,19 @@ async def test_a_file_may_be_the_containers_users(files, tmp_path, mode):
     assert files.match(TOKEN) == path
 
 
+@pytest.mark.parametrize("mode", [0o620, 0o660, 0o630])
+async def test_a_file_of_the_daemons_own_that_a_group_may_change_lets_nobody_in(files, tmp_path, lines, mode):
+    """The group would put a token that it knows there, and have the role."""
+    path = put(tmp_path / "token", TOKEN, mode)
+    await files.follow([path])
+    assert files.match(TOKEN) is None
+    (line,) = lines()
+    assert line["error"] == f"{path} can be changed by its group"
+    assert line["advice"].startswith(f"chmod g-w {path}")
+    put(tmp_path / "token", TOKEN, 0o640)
+    await until(files, TOKEN, path)
+
+
 async def test_a_file_that_is_opened_to_all_later_lets_nobody_in(files, tmp_path):
     path = put(tmp_path / "token", TOKEN)
     await files.follow([path])
