@@ -9,11 +9,12 @@ from imds_proxy.callers.service_accounts import KeysMissing, NotAccepted
 from imds_proxy.callers.token_files import TokenFiles
 from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
-from imds_proxy.metadata.container import ContainerCredentials
+from imds_proxy.metadata.container import ContainerCredentials, load_or_make_tokens
 from imds_proxy.metadata.message import Request
 from imds_proxy.metadata.routes import route
 from imds_proxy.metadata.tokens import SessionTokens, Tokens
 from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.state import open_state_dir
 from imds_proxy.telemetry.stats import RenewalStats
 from support.plane import CONTAINER_TOKEN, KEY, credentials, role_table
 
@@ -177,6 +178,27 @@ async def test_only_reading_is_answered(container, method):
     for target, token in (("/roles/a", "the-token-of-file-a"), ("/v1/credentials", "shop")):
         assert container.ask(target, token, method=method).status == 405
     assert container.ask("/roles/a", "the-token-of-file-a", method="HEAD").status == 200
+
+
+# The roles' own tokens
+
+
+def test_without_a_state_directory_no_role_has_a_token_of_its_own():
+    assert load_or_make_tokens(None, ROLES) == {}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"short", b"fifteen-letters", b"two words that are long", "ümlaut".encode() * 9]
+)
+def test_a_file_that_holds_no_token_is_no_token(tmp_path, caplog, content):
+    """An empty one would be opened by a request without any."""
+    state = open_state_dir(tmp_path / "state")
+    made = load_or_make_tokens(state, ["a", "b"])
+    state.write("tokens/a", content)
+    assert load_or_make_tokens(state, ["a", "b"]) == {"b": made["b"]}
+    assert "the container protocol is off for this role" in caplog.text
+    state.write("tokens/a", made["a"] + b"\n")  # of an editor
+    assert load_or_make_tokens(state, ["a", "b"]) == made
 
 
 # Service accounts

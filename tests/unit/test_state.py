@@ -107,6 +107,9 @@ def test_systemd_chooses_the_place_where_it_does(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_STATE_HOME", "/home/u/state")
     assert default_state_dir() == Path("/home/u/state/imds-proxy")
+    for unset in (lambda: monkeypatch.setenv("XDG_STATE_HOME", ""), lambda: monkeypatch.delenv("XDG_STATE_HOME")):
+        unset()
+        assert default_state_dir() == Path.home() / ".local/state/imds-proxy"
 
 
 def test_saved_credentials_come_back_whole(state, saved):

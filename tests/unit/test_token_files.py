@@ -78,7 +78,7 @@ async def test_a_file_is_read_again_when_it_changes(files, tmp_path):
     assert files.match((tmp_path / "token").read_bytes()) == path
 
 
-@pytest.mark.parametrize("mode", [0o604, 0o602, 0o644, 0o666, 0o777])
+@pytest.mark.parametrize("mode", [0o601, 0o604, 0o602, 0o644, 0o666, 0o777])
 async def test_a_file_that_everybody_may_read_lets_nobody_in(files, tmp_path, lines, mode):
     """Every container on the host could show it."""
     path = put(tmp_path / "token", TOKEN, mode)
