@@ -49,7 +49,16 @@ async def test_what_programs_send_is_not_taken_for_a_browser():
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example:80", "metadata", "169.254.169.254.evil.example"]
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example:80",
+        "metadata",
+        "169.254.169.254.evil.example",
+        "[localhostx",
+        "xlocalhost]",
+        "[evil.example]",
+    ],
 )
 @pytest.mark.parametrize("path", ["/", ROLE, "/roles/deploy", "/latest/nothing"])
 async def test_an_unknown_host_is_403_whatever_it_asks(host, path):

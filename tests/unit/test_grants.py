@@ -172,3 +172,21 @@ def test_an_address_is_kept_as_it_is_usually_written():
     """Two ways to write one network are one network."""
     assert GrantConfig(role="r", address="fd00:0:0::/64").address == "fd00::/64"
     assert GrantConfig(role="r", address="172.17.0.2").address == "172.17.0.2/32"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"),
+    [
+        ("shop/frontend", True),
+        ("shop/*", True),
+        ("shop/backend", False),
+        ("shop/front", False),
+        ("other/frontend", False),
+        ("other/*", False),
+    ],
+)
+def test_a_service_account_is_its_namespace_and_its_name(pattern, fits):
+    """A pod of the same name in another namespace, or another pod of this one, would have the role."""
+    grants = [GrantConfig(role="deploy", service_account=pattern)]
+    caller = Caller("10.0.0.2", "127.0.0.1:1338", b"", service_account=ServiceAccount("shop", "frontend", "frontend-1"))
+    assert Grants(grants, None).roles_for(caller) == (("deploy",) if fits else ())

@@ -4,9 +4,11 @@ import asyncio
 import os
 import stat
 import subprocess
+import threading
 
 import pytest
 
+from imds_proxy.callers import token_files
 from imds_proxy.callers.token_files import TokenFiles
 from support.certificates import put
 from support.log_lines import logged
@@ -162,6 +164,20 @@ async def test_what_is_no_file_does_not_hold_the_start_up(files, tmp_path, lines
     async with asyncio.timeout(2):
         await files.follow([str(tmp_path / "pipe"), str(tmp_path / "folder")])
     assert len([line for line in lines() if line["level"] == "error"]) == 2
+
+
+async def test_a_file_that_hangs_is_not_tried_yet(files, tmp_path, monkeypatch):
+    """Its token would be a wrong one, and a 401 sends some SDKs on to another identity."""
+    goes_on, read = threading.Event(), token_files._read_or_make
+    monkeypatch.setattr(token_files, "_PATIENCE", 0.05)
+    monkeypatch.setattr(token_files, "_read_or_make", lambda path: goes_on.wait(10) and read(path))
+    path = put(tmp_path / "token", TOKEN)
+    assert not files.ready
+    await files.follow([path])
+    assert not files.ready
+    goes_on.set()
+    await until(files, TOKEN, path)
+    assert files.ready
 
 
 async def test_a_reload_keeps_and_drops_files(files, tmp_path):
