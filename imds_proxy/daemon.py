@@ -9,8 +9,7 @@ import importlib
 import logging
 import os
 import signal
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ from imds_proxy.roles import Roles
 from imds_proxy.sockets import listener_host, open_listener
 from imds_proxy.sources.factory import SourceFactory
 from imds_proxy.state import StateDir, StateError, default_state_dir, open_state_dir
-from imds_proxy.systemd import Notifier
+from imds_proxy.systemd import Notifier, PassedSocket, assign, warn_of_unused
 from imds_proxy.systemd_reports import SystemdReports
 from imds_proxy.telemetry.audit import Audit
 from imds_proxy.telemetry.log import told
@@ -65,13 +64,15 @@ class Daemon:
         *,
         read_config: Callable[[], Config] | None = None,
         clock: Clock | None = None,
-        passed: Mapping[str, socket.socket] | None = None,
+        passed: Sequence[PassedSocket] = (),
         notifier: Notifier | None = None,
     ) -> None:
         self.config = config
         self.clock = clock or Clock()
         self._read_config = read_config
-        self._passed = passed or {}
+        self._passed = passed
+        self._assigned: dict[str, PassedSocket] = {}
+        """The passed sockets in use, by their entry of `listen`."""
         self._requests = RequestStats()
         self._renewals = RenewalStats()
         self._roles = Roles(self.clock, self._renewals, self._renewed)
@@ -123,6 +124,7 @@ class Daemon:
         self._saved = await asyncio.to_thread(open_saved_sessions, self._state, os.environ)
         self._roles.update(self.config, self._saved)
         await self._audit.follow(self.config.audit)
+        self._assign_passed()
         self._server.answer = self._data_plane().answer
         await self._listen()
         await self._identity.follow(self.config)
@@ -172,6 +174,7 @@ class Daemon:
         if config.state_dir != self.config.state_dir:
             log.warning("a change of state_dir takes a restart")
         self.config = config
+        self._assign_passed()
         dropped = self._roles.update(config, self._saved)
         self._server.answer = self._data_plane().answer  # who may have nothing any more gets nothing from here on
         await self._identity.follow(config)
@@ -200,13 +203,22 @@ class Daemon:
     def _check_passed(self, config: Config) -> None:
         """What `load` checks of an address in the file, of one that only systemd knows."""
         names = config.metadata.listen if not config.grants else ()
-        hosts = [(name, listener_host(name, self._passed)) for name in names]
+        assigned = assign(self._passed, [*names, config.admin.listen])
+        hosts = [(name, listener_host(name, assigned)) for name in names]
         mistakes = [text for name, host in hosts for text in without_grants(name, host, config.roles)]
         if mistakes:
             raise ConfigError("metadata.listen", tuple(mistakes))
 
+    def _assign_passed(self) -> None:
+        """Give the sockets from systemd to the entries of `listen`; those of an earlier config may be the way back."""
+        wanted = [*self.config.metadata.listen, self.config.admin.listen]
+        before = {entry: passed for entry, passed in self._assigned.items() if entry not in wanted}
+        assigned = assign(self._passed, wanted)
+        self._assigned = before | assigned
+        warn_of_unused(self._passed, assigned.values())
+
     async def _listen(self) -> None:
-        await self._server.listen(self.config.metadata.listen, self.config.metadata.hop_limit, self._passed)
+        await self._server.listen(self.config.metadata.listen, self.config.metadata.hop_limit, self._assigned)
 
     async def _renew_roles(self) -> None:
         """Start the keepers, and serve with what is known by now (the region may come from the AWS profile)."""
@@ -229,7 +241,7 @@ class Daemon:
                 self._identity.service_accounts,
             ),
             region=self._sources.region or self.config.region,
-            hosts=[listener_host(listen, self._passed) for listen in self.config.metadata.listen],
+            hosts=[listener_host(listen, self._assigned) for listen in self.config.metadata.listen],
             audit=self._audit,
         )
 
@@ -243,7 +255,7 @@ class Daemon:
             return
         metrics = Metrics(self._requests, self._renewals, self._roles.held, self._roles.certificates, self.clock)
         try:
-            self._admin = wanted, await app.start(self._status, metrics, open_listener(wanted, self._passed))
+            self._admin = wanted, await app.start(self._status, metrics, open_listener(wanted, self._assigned))
         except ListenError as error:
             log.error("no control plane", extra={"error": error.message, "advice": error.advice})  # noqa: TRY400
             return

@@ -16,17 +16,17 @@ def open_listener(listen: str, passed: Mapping[str, socket.socket]) -> socket.so
 
     Args:
         listen: `"ADDRESS:PORT"`, `"[IPV6]:PORT"` or `"systemd:NAME"`.
-        passed: Sockets from systemd by their FileDescriptorName.
+        passed: Sockets from systemd by the entry of `listen` that means them.
 
     Raises:
         ListenError: With what to do about it.
     """
+    if listen in passed:
+        return passed[listen].dup()
     if listen.startswith(SYSTEMD_PREFIX):
         name = listen.removeprefix(SYSTEMD_PREFIX)
-        if name not in passed:
-            advice = f"give the .socket unit FileDescriptorName={name}, and start it before this service"
-            raise ListenError(f"listener {listen}: systemd passed no socket of that name", advice)
-        return passed[name].dup()
+        advice = f"give the .socket unit FileDescriptorName={name}, and start it before this service"
+        raise ListenError(f"listener {listen}: systemd passed no socket of that name", advice)
     host, port = split_listen(listen)
     try:
         return _bind(host, port)
@@ -38,7 +38,7 @@ def open_listener(listen: str, passed: Mapping[str, socket.socket]) -> socket.so
 def listener_host(listen: str, passed: Mapping[str, socket.socket]) -> str:
     """The address literal that a listener is reached by."""
     if listen.startswith(SYSTEMD_PREFIX):
-        listening = passed.get(listen.removeprefix(SYSTEMD_PREFIX))
+        listening = passed.get(listen)
         return str(listening.getsockname()[0]) if listening else "127.0.0.1"
     return split_listen(listen)[0]
 

@@ -1,31 +1,96 @@
 """What systemd and this process tell each other: sockets, readiness, watchdog (sd_notify(3), sd_listen_fds(3))."""
 
+import ipaddress
 import logging
 import os
 import socket
 import time
+from collections.abc import Iterable, Sequence
+
+from imds_proxy.config_values import SYSTEMD_PREFIX, split_listen
 
 log = logging.getLogger(__name__)
 
 _FIRST_PASSED = 3
 _MICROSECONDS = 1_000_000
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
-def passed_sockets() -> dict[str, socket.socket]:
-    """Sockets from systemd by their FileDescriptorName; empty without socket activation. Call once, at start."""
+class PassedSocket(socket.socket):
+    """A socket that systemd made: it may be of another network namespace than this process.
+
+    `dup` keeps the type, so that it is known as passed wherever it goes.
+    """
+
+    __slots__ = ("name",)
+
+    name: str
+    """Its FileDescriptorName; sockets of one unit may share it. A duplicate has none."""
+
+
+def passed_sockets() -> tuple[PassedSocket, ...]:
+    """Sockets from systemd, in the order of their units; none without socket activation. Call once, at start."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return {}
+        return ()
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")
-    sockets = {}
+    sockets = []
     for index in range(int(os.environ.get("LISTEN_FDS", "0"))):
         descriptor = _FIRST_PASSED + index
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - the socket API's own
-        passed = socket.socket(fileno=descriptor)
+        passed = PassedSocket(fileno=descriptor)
         passed.setblocking(False)  # noqa: FBT003 - the socket API's own
-        sockets[names[index] if index < len(names) else f"unknown{index}"] = passed
+        passed.name = names[index] if index < len(names) else f"unknown{index}"
+        sockets.append(passed)
     for variable in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):  # not for our children
         os.environ.pop(variable, None)
-    return sockets
+    return tuple(sockets)
+
+
+def assign(passed: Sequence[PassedSocket], listen: Iterable[str]) -> dict[str, PassedSocket]:
+    """The passed socket of each entry of `listen` that has one: `"systemd:NAME"` or the address it is bound to.
+
+    Each socket is of one entry, of a name rather than an address: a grant names one listener of a connection. Of
+    several sockets that share a name, `"systemd:NAME"` is the first.
+    """
+    left, assigned = list(passed), dict[str, PassedSocket]()
+    for entry in sorted(dict.fromkeys(listen), key=lambda each: not each.startswith(SYSTEMD_PREFIX)):
+        if (found := next((each for each in left if _is_meant(entry, each)), None)) is not None:
+            assigned[entry] = found
+            left.remove(found)
+    return assigned
+
+
+def warn_of_unused(passed: Sequence[PassedSocket], assigned: Iterable[PassedSocket]) -> None:
+    """Log each passed socket that no entry of `listen` means. To close it would not help: systemd holds it too."""
+    used = {id(each) for each in assigned}
+    for unused in (each for each in passed if id(each) not in used):
+        address = _address(unused)
+        entry = f"{SYSTEMD_PREFIX}{unused.name}" if address is None else address
+        advice = (
+            f'add "{entry}" to [metadata] listen, or take it out of the .socket unit:'
+            " connections to it wait until their clients give up"
+        )
+        extra = {"socket": unused.name, "address": entry, "advice": advice}
+        log.warning("a socket passed by systemd is not served", extra=extra)
+
+
+def _is_meant(entry: str, passed: PassedSocket) -> bool:
+    if entry.startswith(SYSTEMD_PREFIX):
+        return passed.name == entry.removeprefix(SYSTEMD_PREFIX)
+    return _canonical(*split_listen(entry)) == _address(passed)
+
+
+def _address(passed: PassedSocket) -> str | None:
+    """`ADDRESS:PORT` of a TCP socket, None for any other."""
+    if passed.family not in _INTERNET or passed.type != socket.SOCK_STREAM:
+        return None
+    return _canonical(*passed.getsockname()[:2])
+
+
+def _canonical(host: str, port: int) -> str:
+    """An entry of `listen` as it is usually written ([::1]:80 for [0:0:0:0:0:0:0:1]:80)."""
+    host = str(ipaddress.ip_address(host))
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Notifier:

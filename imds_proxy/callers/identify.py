@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from imds_proxy.callers.accounts import Account, Accounts
 from imds_proxy.callers.caller import Caller, ip_address
 from imds_proxy.callers.socket_owner import Address, Owner, SocketOwners, is_own_address
-from imds_proxy.config_values import SYSTEMD_PREFIX
+from imds_proxy.systemd import PassedSocket
 
 Told = Callable[[Caller, int], None]
 """Takes the caller, and the inode of its socket or 0."""
@@ -75,7 +75,7 @@ class Callers:
 
     def place(self, listening: socket.socket, listener: str) -> Place:
         """Where a listening socket is."""
-        is_ours = not listener.startswith(SYSTEMD_PREFIX)
+        is_ours = not isinstance(listening, PassedSocket)
         return Place(listener, is_ours or self._owners.shares_namespace(listening))
 
     def identify(self, transport: asyncio.BaseTransport, place: Place, told: Told) -> None:
