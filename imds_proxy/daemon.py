@@ -22,8 +22,8 @@ from imds_proxy.config import Config
 from imds_proxy.config_listeners import without_grants
 from imds_proxy.errors import ConfigError, ImdsProxyError, ListenError
 from imds_proxy.files.outputs import Outputs
-from imds_proxy.metadata.container import load_or_make_tokens
 from imds_proxy.metadata.dataplane import DataPlane, data_plane
+from imds_proxy.metadata.role_tokens import RoleTokens
 from imds_proxy.metadata.server import Server
 from imds_proxy.metadata.tokens import SessionTokens, Tokens, load_or_make_key
 from imds_proxy.renewal.saved_key import open_saved_sessions
@@ -80,6 +80,7 @@ class Daemon:
         self._state: StateDir | None = None
         self._saved: SavedSessions | None = None
         self._session_tokens: SessionTokens
+        self._role_tokens = RoleTokens(self.clock)
         self._identity = Identity()
         self._audit = Audit(self.clock, find_process, self._requests)
         self._server = Server(self._requests, self.clock, self._identity.connections)
@@ -125,6 +126,7 @@ class Daemon:
         self._roles.update(self.config, self._saved)
         await self._audit.follow(self.config.audit)
         self._assign_passed()
+        await self._follow_role_tokens()
         self._server.answer = self._data_plane().answer
         await self._listen()
         await self._identity.follow(self.config)
@@ -163,6 +165,7 @@ class Daemon:
         await self._base_key.close()
         await self._server.close()
         await self._identity.close()
+        await self._role_tokens.close()
         await self._roles.close()
         await asyncio.gather(self._audit.close(), self._outputs.close())  # both may wait for a disk
         if self._admin is not None:
@@ -177,6 +180,7 @@ class Daemon:
         self._assign_passed()
         dropped = self._roles.update(config, self._saved)
         self._server.answer = self._data_plane().answer  # who may have nothing any more gets nothing from here on
+        await self._follow_role_tokens()
         await self._identity.follow(config)
         await self._roles.stop(dropped)
         await self._audit.follow(config.audit)
@@ -209,6 +213,9 @@ class Daemon:
         if mistakes:
             raise ConfigError("metadata.listen", tuple(mistakes))
 
+    async def _follow_role_tokens(self) -> None:
+        await self._role_tokens.follow(self._state, self._roles.served(), rotate=bool(self.config.grants))
+
     def _assign_passed(self) -> None:
         """Give the sockets from systemd to the entries of `listen`; those of an earlier config may be the way back."""
         wanted = [*self.config.metadata.listen, self.config.admin.listen]
@@ -236,7 +243,7 @@ class Daemon:
             clock=self.clock,
             tokens=Tokens(
                 self._session_tokens,
-                load_or_make_tokens(self._state, served),
+                self._role_tokens,
                 self._identity.token_files,
                 self._identity.service_accounts,
             ),

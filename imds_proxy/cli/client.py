@@ -9,8 +9,8 @@ from typing import Any
 
 from imds_proxy.cli.options import Target
 from imds_proxy.errors import ConnectionClosedError, DaemonUnreachableError, ImdsProxyError
-from imds_proxy.metadata.container import TOKEN_FOLDER
 from imds_proxy.metadata.imds import NO_ROLE, TOKEN_HEADER, TTL_HEADER
+from imds_proxy.metadata.role_tokens import TOKEN_FOLDER
 
 _TIME_LIMIT = 5.0
 _OK, _UNAUTHORIZED, _NOT_FOUND, _UNAVAILABLE = 200, 401, 404, 503

@@ -8,7 +8,7 @@ from typing import Any
 
 from imds_proxy.cli import client, environment
 from imds_proxy.cli import options as shared
-from imds_proxy.metadata.container import TOKEN_FOLDER
+from imds_proxy.metadata.role_tokens import TOKEN_FOLDER
 
 
 def register(verbs: Any) -> None:

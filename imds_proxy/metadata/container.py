@@ -4,12 +4,9 @@
 Kubernetes service account's token and answers with the role of that account.
 """
 
-import hmac
 import json
 import logging
-import re
-import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -21,15 +18,8 @@ from imds_proxy.metadata.routes import CREDENTIALS, SERVICE_ACCOUNT, Route
 from imds_proxy.metadata.tokens import Tokens
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.renewal.outcome import Held
-from imds_proxy.state import StateDir, StateError
 
 log = logging.getLogger(__name__)
-
-TOKEN_FOLDER = "tokens"  # noqa: S105 - a folder's name
-_TOKEN_BYTES = 32
-_USABLE_TOKEN = re.compile(rb"[!-~]{16,}")  # what a header can carry, and nobody guesses
-# What a wrong name is compared with, so that it takes the time a wrong token takes.
-_NOBODYS_TOKEN = secrets.token_urlsafe(_TOKEN_BYTES).encode()
 
 
 class Sessions(Protocol):
@@ -48,6 +38,8 @@ class ContainerCredentials:
         sessions: Those with a session for each service account.
         tokens: What proves who asks.
         clock: Wall time.
+        role_token_uids: The users for whom a role's own token counts; None: for whoever shows it. Where there are
+            grants it is for this host's verbs alone: sent to another listener, it opens nothing for its owner.
     """
 
     def __init__(
@@ -58,7 +50,10 @@ class ContainerCredentials:
         sessions: Mapping[str, Sessions],
         tokens: Tokens,
         clock: Clock,
+        role_token_uids: frozenset[int] | None,
     ) -> None:
+        self._role_token_uids = role_token_uids
+        self._warned_of: set[str] = set()
         self._grants = grants
         self._keepers = keepers
         self._sessions = sessions
@@ -76,17 +71,29 @@ class ContainerCredentials:
 
     def _of_role(self, request: Request, name: str, token: bytes) -> Response:
         """Without the right token the same 401 whether the role exists or not."""
-        is_role_token = hmac.compare_digest(token, self._tokens.roles.get(name, _NOBODYS_TOKEN))
+        is_role_token = self._tokens.roles.accepts(name, token) and self._counts_for(request.caller, name)
         file = self._tokens.files.match(token)
         caller = replace(request.caller, token_file=file)
         granted = is_role_token or (file is not None and name in self._grants.roles_for(caller))
         keeper = self._keepers.get(name) if granted else None
-        if keeper is None and not self._tokens.files.ready:  # a 401 would send some SDKs on to instance metadata
+        if keeper is None and not (self._tokens.files.ready and self._tokens.roles.ready):
+            # A 401 would send some SDKs on to instance metadata.
             return error(503, "TokensUnavailable", "the token files are being read")._replace(role=name)
         if keeper is None:
             words = "the Authorization token is missing or not this role's"
             return error(401, "AccessDenied", words)._replace(role=name, caller=caller)
         return _document(keeper.serve(), name, caller)
+
+    def _counts_for(self, caller: Caller, role: str) -> bool:
+        """Whether a role's own token counts for a caller; logs once for each role that it does not."""
+        if self._role_token_uids is None or caller.uid in self._role_token_uids:
+            return True
+        if role not in self._warned_of:
+            self._warned_of.add(role)
+            advice = "give a container a token_file of its own in [[grants]]; was it no container, the token was stolen"
+            extra = {"role": role, "uid": caller.uid, "address": caller.address, "advice": advice}
+            log.warning("a role's own token came from another user than root and the daemon's: refused", extra=extra)
+        return False
 
     def _of_service_account(self, request: Request, token: str) -> Response:
         try:
@@ -117,32 +124,3 @@ def error(status: int, code: str, message: str, headers: str = "") -> Response:
     """An error in both spellings: Go reads one, JavaScript the other (PROTOCOL.md 26)."""
     body = json.dumps({"code": code, "message": message, "Code": code, "Message": message}).encode()
     return Response(status, body, JSON, headers, "container", CREDENTIALS)
-
-
-def load_or_make_tokens(state: StateDir | None, roles: Iterable[str]) -> dict[str, bytes]:
-    """Each role's token from its file in the state directory, made there when it is missing.
-
-    The file is 0600 and has no newline: clients send it as it is. A role whose file cannot be used has no container
-    protocol, with a word in the log.
-    """
-    if state is None:
-        return {}
-    tokens = {}
-    for role in roles:
-        try:
-            tokens[role] = _load_or_make_token(state, f"{TOKEN_FOLDER}/{role}")
-        except StateError as error:
-            extra = {"role": role, "error": error.message, "advice": error.advice}
-            log.warning("the container protocol is off for this role", extra=extra)
-    return tokens
-
-
-def _load_or_make_token(state: StateDir, name: str) -> bytes:
-    token = state.read(name)
-    if token is None:
-        token = secrets.token_urlsafe(_TOKEN_BYTES).encode()
-        state.write(name, token)
-    token = token.strip()
-    if not _USABLE_TOKEN.fullmatch(token):
-        raise StateError(f"{state.path / name} holds no token", "remove it to have a new one made")
-    return token

@@ -1,5 +1,6 @@
 """The whole data plane as one plain function: `answer(request) -> response`."""
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
@@ -132,7 +133,14 @@ def data_plane(
     return DataPlane(
         guard=Guard(hosts, config.metadata.allowed_hosts),
         imds=imds,
-        container=ContainerCredentials(grants=grants, keepers=served, sessions=sessions, tokens=tokens, clock=clock),
+        container=ContainerCredentials(
+            grants=grants,
+            keepers=served,
+            sessions=sessions,
+            tokens=tokens,
+            clock=clock,
+            role_token_uids=frozenset({0, os.geteuid()}) if config.grants else None,
+        ),
         limits=CallerLimits(config.metadata.rate_limit),
         audit=audit,
         clock=clock,

@@ -9,11 +9,11 @@ import logging
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from imds_proxy.callers.service_accounts import ServiceAccounts
 from imds_proxy.callers.token_files import TokenFiles
+from imds_proxy.metadata.role_tokens import RoleTokens
 from imds_proxy.state import StateDir, StateError
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Tokens:
     """
 
     session: SessionTokens
-    roles: Mapping[str, bytes] = field(repr=False)
+    roles: RoleTokens
     files: TokenFiles
     service_accounts: ServiceAccounts
 

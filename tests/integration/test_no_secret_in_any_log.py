@@ -30,7 +30,7 @@ def known_secrets(folder):
     for session in sessions():
         yield session.secret_access_key.encode(), f"a secret key of session {session.access_key_id[-4:]}"
         yield session.session_token.encode(), f"the token of session {session.access_key_id[-4:]}"
-    for path in folder.rglob("tokens/*"):
+    for path in (*folder.rglob("tokens/*"), *folder.rglob("previous-tokens/*")):
         yield path.read_bytes().strip(), f"container token {path}"
     for path in folder.rglob(ISSUED):
         for token in path.read_bytes().split():

@@ -17,8 +17,8 @@ from imds_proxy.cli.main import main
 from imds_proxy.clock import Clock
 from imds_proxy.config_roles import AssumeRoleConfig
 from imds_proxy.errors import SourceError
-from imds_proxy.metadata import container
-from imds_proxy.metadata.container import load_or_make_tokens
+from imds_proxy.metadata import role_tokens
+from imds_proxy.metadata.role_tokens import load_or_make_tokens
 from imds_proxy.sources.assume_role import AssumeRole
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import FromChain
@@ -181,7 +181,7 @@ async def test_rule_26_tokens_are_compared_in_constant_time(path, monkeypatch):
         compared.append((one, other))
         return hmac.compare_digest(one, other)
 
-    monkeypatch.setattr(container, "hmac", type("hmac", (), {"compare_digest": staticmethod(compare)}))
+    monkeypatch.setattr(role_tokens, "hmac", type("hmac", (), {"compare_digest": staticmethod(compare)}))
     async with plane() as plane_:
         assert (await plane_.ask(path, headers={"Authorization": "wrong"})).status == 401
     assert len(compared) >= 1

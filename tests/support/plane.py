@@ -1,6 +1,7 @@
 """The data plane in this process, on real sockets, with credentials that a test hands it."""
 
 import asyncio
+import hashlib
 import time
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.metadata.dataplane import data_plane
+from imds_proxy.metadata.role_tokens import RoleToken, RoleTokens
 from imds_proxy.metadata.server import Server
 from imds_proxy.metadata.tokens import SessionTokens, Tokens
 from imds_proxy.renewal.keeper import Keeper
@@ -146,7 +148,10 @@ class Recorded:
 
 async def build(config, served, *, clock, region="eu-west-1", audit=None):
     """The data plane of `config`."""
-    of_roles = {name: (CONTAINER_TOKEN + name).encode() for name in served}
+    of_roles = RoleTokens(clock)
+    of_roles._tokens = {
+        name: RoleToken(hashlib.sha256((CONTAINER_TOKEN + name).encode()).digest(), clock.wall()) for name in served
+    }
     tokens = Tokens(SessionTokens(KEY), of_roles, TokenFiles(), ServiceAccounts())
     await tokens.service_accounts.follow(config)
     await tokens.files.follow(())
