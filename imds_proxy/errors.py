@@ -40,6 +40,10 @@ class ConnectionClosedError(DaemonUnreachableError):
     """The daemon closed the connection without an answer, as it does for a role without credentials."""
 
 
+class ForeignListenerError(ImdsProxyError):
+    """Another user listens where the daemon was expected; nothing was sent there."""
+
+
 class FileError(ImdsProxyError):
     """A file could not be kept fresh; the one before is whole."""
 

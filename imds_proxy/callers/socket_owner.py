@@ -11,30 +11,29 @@ import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from imds_proxy.callers.sock_diag import (
+    FOUND,
+    HEADER,
+    MAPPED,
+    ONE,
+    PORTS,
+    SOCK_DIAG_BY_FAMILY,
+    as_mapped,
+    open_netlink,
+    packed,
+    question,
+)
+
 Address = tuple[Any, ...]
 """As the socket module has it: `(host, port)`, or `(host, port, flow, scope)` for IPv6."""
 
-_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST = 4, 20, 1
-_KERNEL = (0, 0)
 _SEQUENCE_MASK = 0xFFFF_FFFF
-
-# struct nlmsghdr, then struct inet_diag_req_v2 of <linux/inet_diag.h>; ports and addresses are in network order.
-_HEADER = struct.Struct("=IHHII")
-_QUERY = struct.Struct("=BBxxI 4s16s16sI8s")
-_REQUEST_SIZE = _HEADER.size + _QUERY.size
-_ALL_STATES = 0xFFFF_FFFF
-_NO_COOKIE = b"\xff" * 8  # INET_DIAG_NOCOOKIE
-
-# struct inet_diag_msg behind the header; the attributes behind it are not read.
-_FOUND = struct.Struct("=BBxx 4s16s16s12x 12xII")
-_PORTS = struct.Struct("!HH")
 _REPLY_SPACE = 1024
 
 _ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2, _CLOSE_WAIT = 1, 4, 5, 8
 _OPEN = frozenset({_ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2, _CLOSE_WAIT})
 """States of a socket that is one end of a connection; its client may have sent all it had, and still read."""
 
-_MAPPED = b"\0" * 10 + b"\xff\xff"
 _SO_NETNS_COOKIE, _COOKIE_SIZE = 71, 8
 _EVERY_USER = ["0", "0", "4294967295"]
 _OVERFLOW_UID = 65534
@@ -59,9 +58,9 @@ class SocketOwners:
     """
 
     def __init__(self) -> None:
-        self._netlink = _open_netlink()
+        self._netlink = _netlink_if_any()
         self._sequence = 0
-        self._unmapped_uid = _unmapped_uid()
+        self._unmapped_uid = unmapped_uid()
 
     def close(self) -> None:
         """Find nobody from here on."""
@@ -96,7 +95,7 @@ class SocketOwners:
         A client that resets its connection frees its address for the next client, while its request is still to be
         read: the answer holds only if the server's connection is still there after it.
         """
-        ports, source, destination = _PORTS.pack(peer[1], local[1]), _packed(peer[0]), _packed(local[0])
+        ports, source, destination = PORTS.pack(peer[1], local[1]), packed(peer[0]), packed(local[0])
         try:
             found = self._ask(ports, source, destination, _scope(peer) or _scope(local))
         except (OSError, struct.error):
@@ -104,30 +103,26 @@ class SocketOwners:
         if found is None:
             return None
         family, state, *ends, uid, inode = found
-        mapped = [_MAPPED + end[:4] for end in ends[1:]] if family == socket.AF_INET else ends[1:]
-        if ends[0] != ports or mapped != [source, destination]:
+        if ends[0] != ports or [as_mapped(family, end) for end in ends[1:]] != [source, destination]:
             return None  # with no such connection the kernel tells of a listener on the client's port
         if state not in _OPEN or not inode or uid == self._unmapped_uid:
             return None  # closed: no inode, and it reads as root's
         return Owner(uid, inode)
 
     def _ask(self, ports: bytes, source: bytes, destination: bytes, scope: int) -> tuple[Any, ...] | None:
-        """The fields of `_FOUND`, None when there is no such socket; raises OSError or struct.error."""
+        """The fields of `FOUND`, None when there is no such socket; raises OSError or struct.error."""
         if self._netlink is None:
             return None
         sequence = self._sequence = (self._sequence + 1) & _SEQUENCE_MASK
         family = socket.AF_INET6
-        if source.startswith(_MAPPED) and destination.startswith(_MAPPED):
-            family, source, destination = socket.AF_INET, source[len(_MAPPED) :], destination[len(_MAPPED) :]
-        self._netlink.send(
-            _HEADER.pack(_REQUEST_SIZE, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, sequence, 0)
-            + _QUERY.pack(family, socket.IPPROTO_TCP, _ALL_STATES, ports, source, destination, scope, _NO_COOKIE)
-        )
+        if source.startswith(MAPPED) and destination.startswith(MAPPED):
+            family, source, destination = socket.AF_INET, source[len(MAPPED) :], destination[len(MAPPED) :]
+        self._netlink.send(question(ONE, sequence, family, ports, source=source, destination=destination, scope=scope))
         while True:  # until the answer, or BlockingIOError; what an earlier request left is passed over
             reply = self._netlink.recv(_REPLY_SPACE)
-            _, kind, _, answered, _ = _HEADER.unpack_from(reply)
+            _, kind, _, answered, _ = HEADER.unpack_from(reply)
             if answered == sequence:
-                return _FOUND.unpack_from(reply, _HEADER.size) if kind == _SOCK_DIAG_BY_FAMILY else None
+                return FOUND.unpack_from(reply, HEADER.size) if kind == SOCK_DIAG_BY_FAMILY else None
 
     def _finds_itself(self, family: socket.AddressFamily, host: str) -> bool:
         try:
@@ -155,15 +150,15 @@ def is_own_address(host: str, scope: int = 0) -> bool:
     Raises:
         OSError: That cannot be told.
     """
-    packed = _packed(host)
-    mapped = packed.startswith(_MAPPED)
+    address = packed(host)
+    mapped = address.startswith(MAPPED)
     try:
         with socket.socket(socket.AF_INET if mapped else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
             if not mapped:  # the kernel prefers the destination as the source, if it can be
                 probe.connect((host, _DISCARD, 0, scope))
-                return _packed(probe.getsockname()[0]) == packed
+                return packed(probe.getsockname()[0]) == address
             # To bind is not enough: with ip_nonlocal_bind, which failover setups turn on, it always succeeds.
-            text = socket.inet_ntoa(packed[len(_MAPPED) :])
+            text = socket.inet_ntoa(address[len(MAPPED) :])
             probe.bind((text, 0))
             probe.connect((text, _DISCARD))
     except OSError as error:
@@ -173,21 +168,14 @@ def is_own_address(host: str, scope: int = 0) -> bool:
     return True
 
 
-def _open_netlink() -> socket.socket | None:
+def _netlink_if_any() -> socket.socket | None:
     try:
-        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+        return open_netlink()
     except OSError:
         return None
-    netlink.setblocking(False)  # noqa: FBT003 - the socket API's own
-    try:
-        netlink.connect(_KERNEL)  # from here on nobody else's messages come in
-    except OSError:
-        netlink.close()
-        return None
-    return netlink
 
 
-def _unmapped_uid() -> int | None:
+def unmapped_uid() -> int | None:
     """The uid that stands for each user whom this process's user namespace lacks; None where it lacks none."""
     try:
         if Path("/proc/self/uid_map").read_text().split() == _EVERY_USER:
@@ -199,13 +187,6 @@ def _unmapped_uid() -> int | None:
 
 def _namespace(of: socket.socket) -> bytes:
     return of.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, _COOKIE_SIZE)
-
-
-def _packed(host: str) -> bytes:
-    """16 bytes, IPv4 mapped into IPv6: a client's socket may be of the one family and the server's of the other."""
-    if ":" in host:
-        return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    return _MAPPED + socket.inet_aton(host)
 
 
 def _scope(address: Address) -> int:

@@ -31,7 +31,7 @@ def register(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line per role; 1 if any does not work."""
+    """Print a line per role; 1 if any does not work, or if another user has the port of a listener."""
     from imds_proxy.callers.remarks import remarks
     from imds_proxy.callers.service_accounts import missing_package
     from imds_proxy.host.process_hardening import harden
@@ -49,7 +49,26 @@ def run(options: argparse.Namespace) -> int:
         raise error
     for remark in remarks(config):
         print(f"  remark: {remark}")
-    return asyncio.run(_try_roles(config))
+    foreign = _foreign_listeners(config)
+    return asyncio.run(_try_roles(config)) or foreign
+
+
+def _foreign_listeners(config: Config) -> int:
+    """Print the listeners of the config at which another user listens now; 1 if there are any."""
+    from imds_proxy.cli.listener_owner import check_address
+    from imds_proxy.config_values import SYSTEMD_PREFIX, split_listen
+    from imds_proxy.errors import ForeignListenerError
+
+    found = 0
+    for listen in dict.fromkeys((*config.metadata.listen, config.admin.listen)):
+        if listen.startswith(SYSTEMD_PREFIX):
+            continue
+        try:
+            check_address(*split_listen(listen))
+        except ForeignListenerError as error:
+            found = 1
+            print(f"  listener {listen}: {error.message}\n  → {error.advice}")
+    return found
 
 
 async def _try_roles(config: Config) -> int:

@@ -7,6 +7,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
+from imds_proxy.cli import listener_owner
 from imds_proxy.cli.options import Target
 from imds_proxy.errors import ConnectionClosedError, DaemonUnreachableError, ImdsProxyError
 from imds_proxy.metadata.imds import NO_ROLE, TOKEN_HEADER, TTL_HEADER
@@ -19,10 +20,17 @@ _ROLE_LIST = "latest/meta-data/iam/security-credentials/"
 
 
 def ask(url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> tuple[int, bytes]:
-    """Status and body; raises DaemonUnreachableError when there is no answer."""
+    """Status and body.
+
+    Raises:
+        DaemonUnreachableError: There is no answer.
+        ForeignListenerError: Another user has taken the port; nothing was sent.
+    """
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_TIME_LIMIT)
     try:
+        connection.connect()
+        listener_owner.check_connection(connection.sock)
         connection.request(method, parts.path or "/", headers=dict(headers or {}))
         response = connection.getresponse()
         return response.status, response.read()

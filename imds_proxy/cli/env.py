@@ -6,7 +6,7 @@ import shlex
 import sys
 from typing import Any
 
-from imds_proxy.cli import client, environment
+from imds_proxy.cli import client, environment, listener_owner
 from imds_proxy.cli import options as shared
 from imds_proxy.metadata.role_tokens import TOKEN_FOLDER
 
@@ -36,8 +36,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def client_changes(options: argparse.Namespace) -> dict[str, str | None]:
-    """The changes to this process's environment for a role; warns of a profile that would be taken instead."""
+    """The changes to this process's environment for a role; warns of a profile that would be taken instead.
+
+    Raises:
+        ForeignListenerError: Another user listens where the program would connect.
+    """
     target = shared.target(options)
+    listener_owner.check_url(target.endpoint)
     settings = environment.instance_metadata(target.endpoint)
     if options.role and client.container_token(target, options.role):
         token_file = target.state_dir / TOKEN_FOLDER / options.role

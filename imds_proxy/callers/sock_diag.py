@@ -1,0 +1,82 @@
+"""Questions to the kernel about TCP sockets, and its answers, as bytes: NETLINK_SOCK_DIAG (sock_diag(7)).
+
+In `struct nlmsghdr`, `inet_diag_req_v2` and `inet_diag_msg` of <linux/inet_diag.h>; ports and addresses are in network
+order.
+"""
+
+import socket
+import struct
+from typing import Final
+
+SOCK_DIAG_BY_FAMILY: Final = 20
+ONE: Final = 0x001
+"""NLM_F_REQUEST: about one socket, which the question names in full."""
+EACH: Final = 0x301
+"""NLM_F_REQUEST | NLM_F_DUMP: about each socket that the question fits; a port of 0 is any."""
+ALL_STATES: Final = 0xFFFF_FFFF
+
+HEADER: Final = struct.Struct("=IHHII")
+FOUND: Final = struct.Struct("=BBxx 4s16s16s12x 12xII")
+"""Behind the header: family, state, ports, source, destination, uid, inode. Attributes may follow."""
+PORTS: Final = struct.Struct("!HH")
+MAPPED: Final = b"\0" * 10 + b"\xff\xff"
+
+_QUERY: Final = struct.Struct("=BBxxI 4s16s16sI8s")
+_NO_COOKIE: Final = b"\xff" * 8  # INET_DIAG_NOCOOKIE
+_NETLINK_SOCK_DIAG: Final = 4
+_KERNEL: Final = (0, 0)
+
+
+def question(
+    kind: int,
+    sequence: int,
+    family: int,
+    ports: bytes,
+    *,
+    states: int = ALL_STATES,
+    source: bytes = b"",
+    destination: bytes = b"",
+    scope: int = 0,
+) -> bytes:
+    """A whole message.
+
+    Args:
+        kind: ONE or EACH.
+        sequence: Of its own; the answer repeats it.
+        family: AF_INET or AF_INET6.
+        ports: Those of `PORTS`: the socket's own, then its peer's.
+        states: A bit for each state of a socket that is asked about.
+        source: The socket's address, for ONE.
+        destination: Its peer's, for ONE.
+        scope: The interface of a link-local address, for ONE.
+    """
+    query = _QUERY.pack(family, socket.IPPROTO_TCP, states, ports, source, destination, scope, _NO_COOKIE)
+    return HEADER.pack(HEADER.size + len(query), SOCK_DIAG_BY_FAMILY, kind, sequence, 0) + query
+
+
+def open_netlink() -> socket.socket:
+    """A non-blocking socket to the kernel, which answers about its network namespace.
+
+    Raises:
+        OSError: There is none to be had here.
+    """
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    netlink.setblocking(False)  # noqa: FBT003 - the socket API's own
+    try:
+        netlink.connect(_KERNEL)  # from here on nobody else's messages come in
+    except OSError:
+        netlink.close()
+        raise
+    return netlink
+
+
+def packed(host: str) -> bytes:
+    """16 bytes, IPv4 mapped into IPv6: a client's socket may be of the one family and the server's of the other."""
+    if ":" in host:
+        return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return MAPPED + socket.inet_aton(host)
+
+
+def as_mapped(family: int, address: bytes) -> bytes:
+    """An address of `FOUND` in the form that `packed` has."""
+    return MAPPED + address[:4] if family == socket.AF_INET else address
