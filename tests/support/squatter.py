@@ -30,6 +30,7 @@ while True:
             received += data
             if b"\r\n\r\n" in received:
                 connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                break
     except OSError:
         pass
     connection.close()
@@ -38,6 +39,7 @@ while True:
         break
 """
 FOREVER = 1 << 30
+_LAST = b"this is the last one\r\n\r\n"
 
 
 class Squatter:
@@ -50,6 +52,15 @@ class Squatter:
     def next(self):
         """The next thing that it says: what one connection has sent."""
         return json.loads(self._process.stdout.readline())
+
+    def everything(self):
+        """What every connection so far has sent."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as last:
+            last.sendall(_LAST)
+            received = []
+            while (one := self.next()) != _LAST.decode():
+                received.append(one)
+        return "".join(received)
 
 
 @contextmanager
