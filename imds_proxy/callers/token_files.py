@@ -33,6 +33,7 @@ _LARGEST: Final = 8192  # bytes
 _OTHERS: Final = 0o007
 _GROUP_WRITE: Final = 0o020
 _PATIENCE: Final = 5.0  # seconds for all files at the start; a file server may hang
+_GRACE: Final = 60.0  # seconds that a token holds after `imds-proxy rotate-tokens` has replaced it
 _RETRY: Final = 10.0  # seconds until a file that could not be used is tried again, should nothing have changed
 
 
@@ -53,7 +54,8 @@ class TokenFiles:
         """The file that holds what was sent, the first of the config if several do; takes the same time for each."""
         digest, found = hashlib.sha256(sent).digest(), None
         for path, file in self._files.items():
-            if hmac.compare_digest(digest, file.digest) and found is None:
+            fits = [hmac.compare_digest(digest, each) for each in (file.digest, file.following, file.replaced)]
+            if any(fits) and found is None:
                 found = path
         return found
 
@@ -82,13 +84,13 @@ class TokenFiles:
 
 
 class _TokenFile:
-    """One file. Its token is kept as a digest alone."""
+    """One file. Its token is kept as a digest alone, and so is the one that follows or was replaced."""
 
     def __init__(self, path: str) -> None:
-        self.digest = _no_ones()
+        self.digest, self.following, self.replaced = _no_ones(), _no_ones(), _no_ones()
         self.tried = asyncio.Event()
         self._path = path
-        self._file = WatchedFiles(path)
+        self._file = WatchedFiles(path, str(announcement(Path(path))))
         self._told = ""
 
     async def run(self) -> None:
@@ -102,7 +104,7 @@ class _TokenFile:
 
     async def _load(self) -> None:
         try:
-            token = await self._file.read(_read_or_make, Path(self._path))
+            following, token = await self._file.read(_read_both, Path(self._path))
         except FileError as error:
             self._refuse(error)
         except TimeoutError:
@@ -112,16 +114,26 @@ class _TokenFile:
                 FileError(f"unexpected {told(error)}", "this is a defect of imds-proxy: please report this line")
             )
         else:
-            self._take(token)
+            self._take(token, following)
 
-    def _take(self, token: bytes) -> None:
+    def _take(self, token: bytes, following: bytes | None) -> None:
         digest = hashlib.sha256(token).digest()
         if digest != self.digest:
             log.info("token file read", extra={"path": self._path})
-        self.digest, self._told = digest, ""
+            self._keep_replaced(self.digest if digest == self.following else _no_ones())
+        self.digest, self.following, self._told = digest, following or _no_ones(), ""
+
+    def _keep_replaced(self, digest: bytes) -> None:
+        """For a minute, after an announced rotation. A token that was replaced without one may be a stolen one."""
+        self.replaced = digest
+        asyncio.get_running_loop().call_later(_GRACE, self._forget_replaced, digest)
+
+    def _forget_replaced(self, digest: bytes) -> None:
+        if self.replaced == digest:
+            self.replaced = _no_ones()
 
     def _refuse(self, error: FileError) -> None:
-        self.digest = _no_ones()
+        self.digest, self.following, self.replaced = _no_ones(), _no_ones(), _no_ones()
         if error.message != self._told:
             extra = {"path": self._path, "error": error.message, "advice": error.advice}
             log.error("token file cannot be used; it lets nobody in", extra=extra)
@@ -131,6 +143,20 @@ class _TokenFile:
 def _no_ones() -> bytes:
     """A digest that is nobody's."""
     return secrets.token_bytes(hashlib.sha256().digest_size)
+
+
+def announcement(path: Path) -> Path:
+    """Where `imds-proxy rotate-tokens` puts the digest of a token before the token: for clients faster than a look."""
+    return path.with_name(f".{path.name}.next")
+
+
+def _read_both(path: Path) -> tuple[bytes | None, bytes]:
+    """The digest of the token that follows, if there is one, and the token; in this order, or a rotation is missed."""
+    try:
+        following = bytes.fromhex(_read(announcement(path)).decode("ascii"))
+    except (OSError, FileError, ValueError):
+        following = None
+    return following, _read_or_make(path)
 
 
 def _read_or_make(path: Path) -> bytes:

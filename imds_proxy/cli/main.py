@@ -19,6 +19,7 @@ _VERBS = (
     "env",
     "credential-process",
     "rotate-base-key",
+    "rotate-tokens",
     "codedeploy",
     "config",
     "completion",

@@ -24,6 +24,7 @@ VERBS = [
     "env",
     "credential-process",
     "rotate-base-key",
+    "rotate-tokens",
     "codedeploy",
     "config",
     "completion",

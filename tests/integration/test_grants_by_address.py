@@ -208,6 +208,22 @@ def test_a_token_file_is_one_containers_and_no_others(two_containers):
     assert first.get(LIST)[0] == 404  # over instance metadata the token counts for nothing
 
 
+def test_a_rotated_token_opens_its_role_at_once_and_the_old_one_for_a_minute(two_containers):
+    """A container in the middle of its work would lose its role, and look for the host's."""
+    daemon, files, first, second = two_containers
+    old, others = (files[role].read_text() for role in ("web", "jobs"))
+    done = daemon.cli("rotate-tokens", "web")
+    new = files["web"].read_text()
+    with (daemon.folder / ISSUED).open("a") as issued:
+        issued.write(new + "\n")
+    assert (done.returncode, done.stdout) == (0, f"{files['web']}: rotated (web)\n"), done.stderr
+    assert [had(first, "web", token)[0] for token in (new, old)] == [200, 200]
+    assert new != old
+    assert had(second, "web", new)[0] == 401
+    assert files["jobs"].read_text() == others
+    assert daemon.cli("rotate-tokens", "wbe").returncode == 2
+
+
 def test_the_audit_says_which_token_file_was_shown(two_containers):
     """Of a token that leaked one has to know which, and who tries it."""
     daemon, files, first, second = two_containers

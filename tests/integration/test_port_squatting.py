@@ -197,7 +197,8 @@ def place():
 
 def verb(user, config, arguments):
     """A verb as a user who may read neither this interpreter nor this repository."""
-    arguments = [each for argument in arguments for each in (["--config", config] if argument == "CONFIG" else [argument])]
+    at = arguments.index("CONFIG")
+    arguments = [*arguments[:at], "--config", config, *arguments[at + 1 :]]
     command = [sys.executable, "-I", "-c", VERB, ROOT, json.dumps([user.uid, user.gid]), *arguments]
     environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
     return subprocess.run(
@@ -266,7 +267,7 @@ def test_the_verbs_use_the_listener_of_root_and_of_their_own_user(place, aws, st
 
 def test_a_token_that_a_squatter_was_sent_opens_nothing_for_the_squatter(aws, start_daemon, mallory):
     """Whoever waits at the port of a daemon that was killed would have root's role for ever."""
-    daemon = start_daemon("[[grants]]\nrole = \"deploy\"\nuid = 0\n")
+    daemon = start_daemon('[[grants]]\nrole = "deploy"\nuid = 0\n')
     token = (daemon.state / "tokens/deploy").read_text()
     shown = {"Authorization": token}
     assert request(f"{daemon.endpoint}roles/deploy", headers=shown)[0] == 200
