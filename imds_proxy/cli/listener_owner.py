@@ -61,10 +61,10 @@ def check_address(host: str, port: int, find_unit_uids: Callable[[], frozenset[i
 
 def check_url(url: str, find_unit_uids: Callable[[], frozenset[int]] = unit_uids) -> None:
     """The same for each address that a URL's host has; raises ForeignListenerError."""
-    parts = urllib.parse.urlsplit(url)
     try:
-        port = parts.port or _HTTP_PORT
-        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname, parts.port or _HTTP_PORT
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM) if host else []
     except (OSError, ValueError):  # whoever connects says what is wrong with it
         return
     for host in dict.fromkeys(str(address[0]) for *_, address in found):

@@ -170,7 +170,8 @@ def test_each_address_of_a_name_is_judged(mallory):
             check_url(f"http://localhost:{squatter.port}/", nobody_more)
         check_url(f"http://127.0.0.2:{squatter.port}/", nobody_more)
         check_url("http://no-such-host.invalid/", nobody_more)
-        check_url("http://127.0.0.1:x/", nobody_more)
+        for wrong in ("http://127.0.0.1:x/", "http://[::1/", f"localhost:{squatter.port}", ""):
+            check_url(wrong, nobody_more)
 
 
 def test_another_host_is_not_judged_by_a_listener_of_this_one(mallory, lines):
