@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
+from imds_proxy.access_key import hint
+
 
 class Secret:
     """A string that shows itself only when asked to by name."""
@@ -76,8 +78,8 @@ class Credentials:
 
     @property
     def key_hint(self) -> str:
-        """The last four characters of the access key id."""
-        return self.access_key_id[-4:]
+        """The last four characters of the access key id, if it looks like one."""
+        return hint(self.access_key_id)
 
     def __repr__(self) -> str:
         return f"Credentials(…{self.key_hint}, {self.session_arn or self.role_arn}, until {timestamp(self.expiration)})"

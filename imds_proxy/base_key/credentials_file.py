@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from imds_proxy import atomic_file
+from imds_proxy import access_key, atomic_file
 from imds_proxy.atomic_file import Access
 from imds_proxy.base_key.keys import KeyPair
 from imds_proxy.base_key.words import LABEL, told
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied, Invalid, SourceError
 from imds_proxy.sources.files import read_file
+from imds_proxy.sources.redaction import hidden
 
 ID, SECRET = "aws_access_key_id", "aws_secret_access_key"
 _TOKENS: Final = ("aws_session_token", "aws_security_token")
@@ -98,12 +99,16 @@ class CredentialsFile:
         fields = profiles.get(self.profile, {})
         if not fields.get(ID) or not fields.get(SECRET):
             raise self._invalid(f'has no key in its profile "{self.profile}"', "correct [base_key] profile")
+        if access_key.are_swapped(fields[ID], fields[SECRET]):
+            raise self._invalid(f'in its profile "{self.profile}": {access_key.SWAPPED}', access_key.SWAPPED_ADVICE)
         if any(fields.get(name) for name in _TOKENS):
             advice = "whoever writes them there renews them: leave [base_key] out"
             raise self._invalid(f'has temporary credentials in its profile "{self.profile}"', advice)
         if others := [name for name, its in profiles.items() if name != self.profile and its.get(ID) == fields[ID]]:
-            what = f'has the key of profile "{self.profile}" in "{others[0]}" too'
-            raise self._invalid(what, f'in "{others[0]}", name the other one: source_profile, or credential_process')
+            what = f'has the key of profile "{self.profile}" in "{hidden(others[0])}" too'
+            raise self._invalid(
+                what, f'in "{hidden(others[0])}", name the other one: source_profile, or credential_process'
+            )
         return KeyPair(fields[ID], Secret(fields[SECRET]))
 
     def _with(self, text: str, new: KeyPair) -> str:

@@ -23,7 +23,8 @@ from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied, Invalid, SourceError
 from imds_proxy.sources import sts_errors
 from imds_proxy.sources.aws_http import client_config
-from imds_proxy.sources.sts import observe_time
+from imds_proxy.sources.signing_guard import SigningGuard, watch
+from imds_proxy.sources.sts import caller_arn, observe_time
 from imds_proxy.sources.sts_errors import Call
 
 ACTIONS: Final = (
@@ -68,9 +69,10 @@ class Iam:
         session = AioSession()
         session.register_component("data_loader", self._loader)
         session.set_default_client_config(client_config())
+        guard = watch(session, LABEL)
         session.set_credentials(key.id, key.secret.reveal())
         async with self._client(session, "sts") as sts, self._client(session, "iam") as iam:
-            yield Caller(sts, iam, key, self._clock)
+            yield Caller(sts, iam, key, self._clock, guard)
 
     @asynccontextmanager
     async def _client(self, session: Any, service: str) -> AsyncIterator[Any]:
@@ -98,16 +100,20 @@ def _load() -> Loader:
 class Caller:
     """One key's calls about the keys of its own user."""
 
-    def __init__(self, sts: Any, iam: Any, key: KeyPair, clock: Clock) -> None:
+    def __init__(self, sts: Any, iam: Any, key: KeyPair, clock: Clock, guard: SigningGuard) -> None:
         self._sts = sts
         self._iam = iam
         self._key = key
         self._clock = clock
+        self._guard = guard
 
     async def user(self) -> User:
         """Whose key this is; needs no permission. Raises UnknownKey; Invalid where it is no IAM user's."""
         answer = await self._ask(self._sts, "sts:GetCallerIdentity")
-        arn = str(answer["Arn"])
+        try:
+            arn = caller_arn(answer["Arn"])
+        except _UNREADABLE:
+            raise _nonsense("sts:GetCallerIdentity") from None
         if ":user/" not in arn:
             what = f"the key {hint(self._key.id)} belongs to {arn}, which is no IAM user"
             raise Invalid(what, "put a key of an IAM user there, which may do nothing but what this host needs")
@@ -160,7 +166,9 @@ class Caller:
         self, client: Any, action: str, user: User | None = None, *, named: bool = True, gone: bool = False, **more: str
     ) -> Any:
         """One call; `named` says whose keys it is about, `gone` that a key which is not there is an answer too."""
-        call = Call(LABEL, action, user.arn if user else "", client.meta.endpoint_url, f"key {hint(self._key.id)}")
+        call = Call(
+            LABEL, action, user.arn if user else "", client.meta.endpoint_url, f"key {hint(self._key.id)}", self._guard
+        )
         parameters = more | ({"UserName": user.name} if user and named else {})
         try:
             async with asyncio.timeout(_TIME_LIMIT):

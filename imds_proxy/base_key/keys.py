@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from imds_proxy import access_key
 from imds_proxy.credentials import Secret
 
 PER_USER: Final = 2
@@ -52,4 +53,4 @@ class AccessKey:
 
 def hint(key_id: str) -> str:
     """How a key is named to people: its last four characters."""
-    return f"…{key_id[-4:]}"
+    return f"…{access_key.hint(key_id)}"

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from imds_proxy import access_key
 from imds_proxy.base_key import record
 from imds_proxy.base_key.iam import Iam, UnknownKey, two_keys
 from imds_proxy.base_key.in_use import key_in_use
@@ -143,7 +144,7 @@ class Rotation:
         times = [] if every is None else [created + every]
         if retired is not None:  # until it is deleted there is no room for a new one
             times = [retired.at + self._settings.delete_after]
-        return Look(turn.key.id[-4:], created, min(times, default=None), rotated)
+        return Look(access_key.hint(turn.key.id), created, min(times, default=None), rotated)
 
     def _still_there(self, retired: Retired) -> Invalid:
         until = timestamp(retired.at + self._settings.delete_after)

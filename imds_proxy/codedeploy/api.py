@@ -7,6 +7,7 @@ refuses. "RegisterOnPremisesInstance", "AddTagsToOnPremisesInstances", "RemoveTa
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any, Final
 
 import botocore.session
@@ -25,9 +26,13 @@ from botocore.parsers import ResponseParserError
 from yarl import URL
 
 from imds_proxy.config_http import is_private_channel
+from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied, ImdsProxyError, Invalid, SourceError, Unreachable
 from imds_proxy.sources import sts_errors
 from imds_proxy.sources.aws_http import InTheClearError
+from imds_proxy.sources.redaction import hidden
+from imds_proxy.sources.signing_guard import SigningGuard, watch
+from imds_proxy.sources.sts_errors import Call
 
 _METADATA_PROVIDERS: Final = ("iam-role", "container-role")
 _LABEL: Final = "codedeploy"
@@ -60,9 +65,9 @@ class CodeDeploy:
 
     def __init__(self, profile: str | None, region: str | None) -> None:
         try:
-            self._client = _client(profile, region)
+            self._client, self._guard = _client(profile, region)
         except (BotoCoreError, OSError, *_UNEXPECTED) as error:
-            raise _told(error, "a client of CodeDeploy", profile) from None
+            raise _told(error, _call("a client of CodeDeploy"), profile) from None
         self._profile = profile
 
     def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
@@ -72,20 +77,22 @@ class CodeDeploy:
             RefusedError: CodeDeploy refuses what was asked.
             SourceError: There are no credentials, they may not, or there is no answer.
         """
+        call = _call(f"codedeploy:{operation}", self._guard)
         try:
             answer: dict[str, Any] = getattr(self._client, xform_name(operation))(**parameters)
         except ClientError as error:
-            raise _refused(error, operation) or _told(error, f"codedeploy:{operation}", self._profile) from None
+            raise _refused(error, operation, call) or _told(error, call, self._profile) from None
         except (BotoCoreError, ResponseParserError, OSError, *_UNEXPECTED) as error:
-            raise _told(error, f"codedeploy:{operation}", self._profile) from None
+            raise _told(error, call, self._profile) from None
         return answer
 
 
-def _client(profile: str | None, region: str | None) -> Any:
+def _client(profile: str | None, region: str | None) -> tuple[Any, SigningGuard]:
     session = botocore.session.Session(profile=profile)
     session.register("before-send", _refuse_in_the_clear)
+    guard = watch(session, _LABEL, blocking=True)
     _keep_from_metadata(session.get_component("credential_provider"))
-    return session.create_client("codedeploy", region_name=region, config=_CONFIG)
+    return session.create_client("codedeploy", region_name=region, config=_CONFIG), guard
 
 
 def _refuse_in_the_clear(request: Any, **_: Any) -> None:
@@ -103,34 +110,40 @@ def _keep_from_metadata(resolver: Any) -> None:
     sourcer._providers = [p for p in sourcer._providers if p.METHOD not in _METADATA_PROVIDERS]  # noqa: SLF001
 
 
-def _refused(error: ClientError, operation: str) -> RefusedError | None:
+def _refused(error: ClientError, operation: str, call: Call) -> RefusedError | None:
     """CodeDeploy's own exceptions; None for what any AWS service may say."""
     code = sts_errors.code_and_text(error)[0]
     if code not in _ADVICE:
         return None
-    return RefusedError(code, f"{operation}: {sts_errors.words(error)}", _ADVICE[code])
+    return RefusedError(code, f"{operation}: {sts_errors.words(error, call)}", _ADVICE[code])
 
 
-def _told(error: Exception, action: str, profile: str | None) -> SourceError:
+def _call(action: str, sent: Iterable[Secret | str] = ()) -> Call:
+    return Call(_LABEL, action, sent=sent)
+
+
+def _told(error: Exception, call: Call, profile: str | None) -> SourceError:
     """Any other failure, in words for an operator."""
+    action = call.action
     option = f" --profile {profile}" if profile else ""
     if isinstance(error, NoRegionError):
         return Invalid("no region to call CodeDeploy in", "give --region REGION")
     if isinstance(error, NoCredentialsError):
         return Denied(f"{action}: no AWS credentials", "give --profile NAME, of an operator who may register instances")
     if isinstance(error, ProfileNotFound):
-        return Invalid(f"there is no AWS profile {profile!r}", "aws configure list-profiles shows those that there are")
+        return Invalid(
+            f"there is no AWS profile {hidden(profile)!r}", "aws configure list-profiles shows those that there are"
+        )
     if isinstance(error, ClientError) and sts_errors.code_and_text(error)[0] in _NOT_PERMITTED:
         statement = json.dumps({"Effect": "Allow", "Action": [action], "Resource": ["*"]})
-        return Denied(f"{action}: {sts_errors.words(error)}", f"the operator's policy needs: {statement}")
+        return Denied(f"{action}: {sts_errors.words(error, call)}", f"the operator's policy needs: {statement}")
     if isinstance(error, (CredentialRetrievalError, *_UNEXPECTED)):  # its text may hold what a helper printed
         what = f"the operator's credentials cannot be had ({type(error).__name__})"
         return Denied(f"{action}: {what}", f"aws sts get-caller-identity{option} shows what to mend")
-    return _as_any_call(error, action, f"aws sts get-caller-identity{option} shows whether the credentials are good")
+    return _as_any_call(error, call, f"aws sts get-caller-identity{option} shows whether the credentials are good")
 
 
-def _as_any_call(error: Exception, action: str, by_hand: str) -> SourceError:
-    call = sts_errors.Call(_LABEL, action)
+def _as_any_call(error: Exception, call: Call, by_hand: str) -> SourceError:
     told = sts_errors.translate(error, call)
     message = told.message.removeprefix(f'role "{_LABEL}": ')
     network = "check DNS, route, firewall, HTTPS_PROXY and AWS_CA_BUNDLE, then run this again"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from imds_proxy.access_key import SWAPPED, are_swapped, hint
 from imds_proxy.codedeploy.running import seconds
 from imds_proxy.errors import ConfigError
 
@@ -41,4 +42,6 @@ def load(path: Path) -> Held:
     fields = dict(parser[_PROFILE]) if parser.has_section(_PROFILE) else {}
     if missing := [name for name in _FIELDS if not fields.get(name)]:
         raise ConfigError(f"{path} has no {missing[0]} in [{_PROFILE}]")
-    return Held(f"…{fields[_FIELDS[0]][-4:]}", seconds(fields.get(_EXPIRATION)))
+    if are_swapped(fields[_FIELDS[0]], fields[_FIELDS[1]]):
+        raise ConfigError(f"{path}: {SWAPPED}")
+    return Held(f"…{hint(fields[_FIELDS[0]])}", seconds(fields.get(_EXPIRATION)))

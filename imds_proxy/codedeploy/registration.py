@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol, Self
 from imds_proxy.codedeploy.api import RefusedError
 from imds_proxy.credentials import timestamp
 from imds_proxy.errors import ImdsProxyError
+from imds_proxy.sources.redaction import hidden, printable
 
 TAKEN_FOR: Final = 24 * 60 * 60.0
 """Seconds that a name stays taken after its instance was deregistered."""
@@ -50,8 +51,8 @@ class Instance:
         times = [info.get(key) for key in ("registerTime", "deregisterTime")]
         registered, deregistered = (time.timestamp() if time else None for time in times)
         arn = info.get("iamSessionArn") or info.get("iamUserArn") or "an ARN that CodeDeploy does not name"
-        tags = {tag["Key"]: tag.get("Value", "") for tag in info.get("tags", ())}
-        return cls(info["instanceName"], arn, registered, deregistered, tags)
+        tags = {printable(tag["Key"]): printable(tag.get("Value", "")) for tag in info.get("tags", ())}
+        return cls(printable(info["instanceName"]), hidden(arn), registered, deregistered, tags)
 
 
 class Registry:

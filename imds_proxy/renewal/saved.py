@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import fields as dataclass_fields
 from typing import Final
 
+from imds_proxy.access_key import are_swapped
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.renewal.seal import OldFormatError, Seal, SealError
 from imds_proxy.renewal.session_shape import SessionShape
@@ -135,7 +136,7 @@ def _checked(content: bytes, role: str, shape: SessionShape, now: float) -> Cred
     try:
         document = json.loads(content)
         written_for, digest, fields = document["role"], document["shape"], document["credentials"]
-        if not _well_formed(dict(fields)):
+        if not _well_formed(dict(fields)) or are_swapped(fields["access_key_id"], fields["secret_access_key"]):
             raise ValueError("not well formed")  # noqa: TRY301 - as everything else that is
         secrets = {name: Secret(fields[name]) for name in ("secret_access_key", "session_token")}
         credentials = Credentials(**fields | secrets)

@@ -9,6 +9,7 @@ standardized credential providers" of the AWS SDKs and Tools guide.
 import re
 from typing import Final
 
+from imds_proxy.access_key import hint
 from imds_proxy.clock import Clock
 from imds_proxy.config_roles import AmbientConfig
 from imds_proxy.credentials import Credentials, Secret
@@ -82,14 +83,14 @@ class Ambient(Source):
 
     def _long_lived(self, found: Found) -> SourceError:
         return Invalid(
-            f'role "{self._role}": key …{found.frozen.access_key[-4:]} of {found.method} is long-lived, and is not'
+            f'role "{self._role}": key …{hint(found.frozen.access_key)} of {found.method} is long-lived, and is not'
             " handed out: it would be there for every program on this host to keep, and never ends",
             'let it be this daemon\'s alone, and have it assume a role: source = "assume-role"',
         )
 
     def _without_expiry(self, found: Found) -> SourceError:
         return Invalid(
-            f'role "{self._role}": session key …{found.frozen.access_key[-4:]} of {found.method} does not say when it'
+            f'role "{self._role}": session key …{hint(found.frozen.access_key)} of {found.method} does not say when it'
             " ends, and nobody here guesses",
             "set AWS_CREDENTIAL_EXPIRATION beside it in the environment, or use a profile that renews itself: SSO,"
             " role_arn or credential_process",

@@ -9,7 +9,7 @@ Tools guide.
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn
 
 import aiobotocore.session
@@ -18,11 +18,13 @@ from botocore.exceptions import BotoCoreError, ClientError, InvalidConfigError
 from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError
 
+from imds_proxy.access_key import are_swapped
 from imds_proxy.credentials import timestamp
 from imds_proxy.errors import Invalid
 from imds_proxy.sources import sts_errors
 from imds_proxy.sources.aws_http import client_config
 from imds_proxy.sources.command import run_command
+from imds_proxy.sources.signing_guard import sent_by, swapped, watch
 
 _METADATA_PROVIDERS = ("iam-role", "container-role")
 _TIME_LIMIT: Final = 20.0
@@ -90,6 +92,7 @@ class AwsChain:
         session.set_default_client_config(client_config())
         if region is not None and session.get_config_variable("region") is None:
             session.set_config_variable("region", region)
+        watch(session, role)
         _fit_for_a_daemon(session.get_component("credential_provider"), role)
         return session
 
@@ -162,18 +165,21 @@ async def find(chain: AwsChain, role: str, profile: str | None, region: str | No
     """The credentials of the environment or a profile, whatever that takes: SSO, AssumeRole, a helper.
 
     Raises:
-        SourceError: They cannot be had. None is returned where there is no trace of any.
+        SourceError: They cannot be had, or id and secret are swapped. None is returned where there is no trace of any.
     """
     call = sts_errors.Call(role, f'AWS credentials of profile "{profile}"' if profile else "AWS credentials")
     try:
         async with asyncio.timeout(_TIME_LIMIT):
             session = chain.session(profile, role=role, region=region)
+            call = replace(call, sent=sent_by(session))
             credentials = await session.get_credentials()
             if credentials is None:
                 return None
             frozen = await _frozen(credentials, call)
     except (BotoCoreError, ClientError, ResponseParserError, OSError, TimeoutError, *_UNEXPECTED) as error:
         raise sts_errors.chain_error(error, call, profile) from None  # its text may hold an answer, and that a secret
+    if are_swapped(frozen.access_key or "", frozen.secret_key or ""):
+        raise swapped(f'role "{role}": {call} of {credentials.method}')
     return Found(session, frozen, credentials.method, _end(credentials))
 
 

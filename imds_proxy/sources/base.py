@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from imds_proxy.access_key import hint
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import Unreachable
 from imds_proxy.sources import sts_errors
@@ -37,7 +38,7 @@ class FromChain:
         found = await find(chain, role, self.profile, self.region)
         if found is None:
             raise sts_errors.no_base_credentials(role, self.profile)
-        return Base(found.session, f"key …{found.frozen.access_key[-4:]} of {found.method}")
+        return Base(found.session, f"key …{hint(found.frozen.access_key)} of {found.method}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class FromRole:
                 f'role "{role}": the role it is assumed from, "{self.name}", has no credentials at this time',
                 f'see what is wrong with "{self.name}"',
             )
-        session = chain.session()
+        session = chain.session(role=role)
         session.set_credentials(
             credentials.access_key_id, credentials.secret_access_key.reveal(), credentials.session_token.reveal()
         )

@@ -32,7 +32,7 @@ _THERE_NOT = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GO
 def refusal(role: str, settings: HttpConfig, answer: Answer) -> SourceError | None:
     """The error of ours for an answer; None for one that may hold what was asked for."""
     status, shape = answer.status, settings.shape
-    code = _code(answer)
+    code = answer.shown(_code(answer) or "")
     message = f'role "{role}": {answer.place} answered {status}{f" ({code})" if code else ""}'
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return Denied(message, f"{_proof(settings)}; {_DENIED[shape]}")

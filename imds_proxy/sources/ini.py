@@ -13,6 +13,7 @@ from typing import Final
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import Invalid
 from imds_proxy.sources.documents import parse_time
+from imds_proxy.sources.redaction import hidden
 
 # AWS has no key for it. These are written by saml2aws, okta-aws-cli and gimme-aws-creds (the first), aws-google-auth,
 # aws-azure-login, aws-mfa and AWSume (the last).
@@ -80,7 +81,9 @@ class Profile:
             if parser.has_section(section):
                 return dict(parser[section])
         there = ", ".join(sorted(name.removeprefix("profile ") for name in parser.sections())) or "none"
-        raise Invalid(f"{self.place}: no such profile in it; there are: {there[:200]}", "correct profile, or the file")
+        raise Invalid(
+            f"{self.place}: no such profile in it; there are: {hidden(there)}", "correct profile, or the file"
+        )
 
     def _value(self, fields: dict[str, str], name: str) -> str:
         value = fields.get(name, "")

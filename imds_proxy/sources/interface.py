@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from imds_proxy.access_key import SWAPPED, SWAPPED_ADVICE, are_swapped
 from imds_proxy.clock import Clock
 from imds_proxy.config_role_common import RoleConfig
 from imds_proxy.credentials import Credentials, timestamp
-from imds_proxy.errors import Invalid
+from imds_proxy.errors import Denied, Invalid
 from imds_proxy.telemetry.stats import CertificateStats
 
 if TYPE_CHECKING:
@@ -75,9 +76,12 @@ async def obtain(role: str, source: Source, clock: Clock) -> Credentials:
     """What the source hands out, if that is alive and its life is that of a session.
 
     Raises:
-        SourceError: As `Source.fetch`; Invalid for dead credentials, and for such as outlive any session.
+        SourceError: As `Source.fetch`; Denied where key id and secret key are swapped; Invalid for dead credentials,
+            and for such as outlive any session.
     """
     credentials = await source.fetch()
+    if are_swapped(credentials.access_key_id, credentials.secret_access_key.reveal()):
+        raise Denied(f'role "{role}": what the source handed out: {SWAPPED}', SWAPPED_ADVICE)
     now, end = clock.now(), credentials.expiration
     if end <= now:
         raise Invalid(

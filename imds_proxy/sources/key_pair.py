@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from imds_proxy.credentials import timestamp
 from imds_proxy.errors import Denied, Invalid
+from imds_proxy.sources.redaction import printable
 from imds_proxy.sources.x509_signature import Algorithm
 
 _CURVES: Final = {"secp256r1", "secp384r1", "secp521r1"}
@@ -63,7 +64,7 @@ class KeyPair:
         return self.certificate.not_valid_after_utc.timestamp()
 
     def __str__(self) -> str:
-        subject = self.certificate.subject.rfc4514_string() or "no subject"
+        subject = printable(self.certificate.subject.rfc4514_string()) or "no subject"
         return f"{subject}, serial {self.serial:x}, until {timestamp(self.expiration)}"
 
 

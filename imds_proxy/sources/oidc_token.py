@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Invalid
+from imds_proxy.sources.redaction import printable
 
 _LONGEST: Final = 20_000  # characters; STS takes no more
-_LONGEST_SHOWN: Final = 200
 _JWT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
 _ADVICE: Final = (
     "it takes an OpenID Connect ID token: a JSON Web Token, three parts with dots between, and nothing else"
@@ -45,13 +45,6 @@ class OidcToken:
     def __str__(self) -> str:
         claims = f'iss "{shown(self.issuer)}", aud "{self.audience}", sub "{shown(self.subject)}"'
         return f"token of {self.origin} ({claims})"
-
-    def hide(self, text: str) -> str:
-        """`text` with nothing of the token in it, should somebody have repeated it."""
-        token = self.secret.reveal()
-        for piece in (token, *token.split(".")):
-            text = text.replace(piece, "***") if piece else text
-        return text
 
 
 def read_token(role: str, content: bytes, origin: str) -> OidcToken:
@@ -103,7 +96,7 @@ def _decoded(part: str) -> dict[str, Any] | None:
 
 def shown(claim: str) -> str:
     """A claim fit for a terminal: whoever wrote the file may have put anything there."""
-    return "".join(character if character.isprintable() else "?" for character in claim)[:_LONGEST_SHOWN]
+    return printable(claim)
 
 
 def _text(value: object) -> str:

@@ -19,7 +19,6 @@ _WINDOW: Final = 5 * 60.0
 """Seconds that the time of a signature may be off."""
 _CLOCK_WORDS: Final = ("signature expired", "signature not yet current", "requesttimetooskewed", "requestexpired")
 _CHAIN_WORDS: Final = ("untrusted", "insufficient certificate", "certificate chain")
-_LONGEST_TEXT: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,10 @@ def translate(answer: Answer, call: Call, skew: float) -> SourceError:
         skew: Seconds this host is behind AWS.
     """
     code, text = _said(answer)
+    said = ": ".join(filter(None, map(answer.shown, (code, text))))
     message = (
         f'role "{call.role}": rolesanywhere:CreateSession for {call.settings.role_arn} with the certificate'
-        f" {call.certificate} at {call.endpoint}: {': '.join(filter(None, (code, text))) or answer.status}"
+        f" {call.certificate} at {call.endpoint}: {said or answer.status}"
     )
     if answer.status == _TOO_MANY or "Throttl" in code or code == "TooManyRequestsException":
         return Throttled(message, "nothing: it is retried; if it lasts, fewer hosts should renew from one account")
@@ -75,7 +75,7 @@ def trust_statement(trust_anchor_arn: str) -> str:
 
 
 def _said(answer: Answer) -> tuple[str, str]:
-    """AWS's name of the error, and its sentence; both empty where it is not AWS that answered."""
+    """AWS's name of the error, and its sentence, as they are: to be compared. Both "" where AWS did not answer."""
     body = _object(answer.body)
     name = answer.headers.get("x-amzn-errortype") or body.get("__type") or body.get("code")
     code = name.partition(":")[0].rpartition("#")[2] if isinstance(name, str) else ""
@@ -83,7 +83,7 @@ def _said(answer: Answer) -> tuple[str, str]:
         return "", ""
     text = body.get("message") or body.get("Message")
     text = text if isinstance(text, str) else ""
-    return code, " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_LONGEST_TEXT]
+    return code, text
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -7,6 +7,7 @@ STS API reference, "Manage AWS STS in an AWS Region" of the IAM user guide.
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
@@ -23,6 +24,7 @@ from imds_proxy.sources import session_name, sts_errors
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.aws_http import allowing_http
 from imds_proxy.sources.base import Base
+from imds_proxy.sources.signing_guard import sent_by
 from imds_proxy.sources.sts_errors import Call
 from imds_proxy.threads import in_thread
 
@@ -33,6 +35,7 @@ _WHO_AM_I_TIME_LIMIT: Final = 5.0
 _PARTITION_REGIONS: Final = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 _NO_ANSWER: Final = (BotoCoreError, ResponseParserError, OSError, TimeoutError)
 # What botocore's parser raises for an answer that is XML, but none of STS's.
+_CALLER: Final = re.compile(r"arn:aws[a-z-]*:(?:iam|sts)::\d{12}:[!-~]{1,1024}", re.ASCII)
 _UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
 
@@ -114,7 +117,8 @@ class Sts:
 
     async def session_from(self, region: str, base: Base, request: Request) -> Credentials:
         """One new session, from this region."""
-        call = Call(self._role, f"sts:{request.operation}", self._settings.role_arn, region, base.identity)
+        action, sent = f"sts:{request.operation}", sent_by(base.session)
+        call = Call(self._role, action, self._settings.role_arn, region, base.identity, sent)
         try:
             async with asyncio.timeout(_TIME_LIMIT), self.client(base.session, region, request.config) as sts:
                 call = replace(call, endpoint=sts.meta.endpoint_url)
@@ -151,7 +155,7 @@ class Sts:
             expiration=fields["Expiration"].timestamp(),
             obtained=self._clock.wall(),
             role_arn=self._settings.role_arn,
-            session_arn=str(answer["AssumedRoleUser"]["Arn"]),
+            session_arn=caller_arn(answer["AssumedRoleUser"]["Arn"]),
         )
 
 
@@ -182,9 +186,10 @@ async def identify(role: str, credentials: Credentials, chain: AwsChain, region:
         Denied: AWS does not accept them.
         Unreachable: Nobody could say: AWS was not reached, or had another reason.
     """
-    call = Call(role, "sts:GetCallerIdentity", identity=f"key …{credentials.key_hint}", endpoint=region)
+    session = chain.session(role=role)
+    identity = f"key …{credentials.key_hint}"
+    call = Call(role, "sts:GetCallerIdentity", identity=identity, endpoint=region, sent=sent_by(session))
     try:
-        session = chain.session()
         session.set_credentials(
             credentials.access_key_id, credentials.secret_access_key.reveal(), credentials.session_token.reveal()
         )
@@ -204,7 +209,7 @@ async def identify(role: str, credentials: Credentials, chain: AwsChain, region:
 
 
 def _not_accepted(translated: SourceError, error: ClientError, call: Call) -> Denied:
-    said = sts_errors.words(error)
+    said = sts_errors.words(error, call)
     clock = sts_errors.is_about_time(error)
     advice = (
         translated.advice if clock else f"see where they come from: {call.identity} is none that AWS knows, or dead"
@@ -213,6 +218,13 @@ def _not_accepted(translated: SourceError, error: ClientError, call: Call) -> De
 
 
 async def _caller_arn(sts: Any) -> str:
-    """Needs no permission."""
+    """Needs no permission. Raises ValueError where the answer is no such ARN: it is shown."""
     async with asyncio.timeout(_WHO_AM_I_TIME_LIMIT):
-        return str((await sts.get_caller_identity())["Arn"])
+        return caller_arn((await sts.get_caller_identity())["Arn"])
+
+
+def caller_arn(said: object) -> str:
+    """What AWS says that somebody is, as it is, since it is shown and compared; ValueError where it is no such ARN."""
+    if not isinstance(said, str) or not _CALLER.fullmatch(said):
+        raise ValueError("no ARN")
+    return said

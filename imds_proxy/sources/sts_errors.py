@@ -4,7 +4,8 @@ AWS pages: "Common errors" of the STS API reference, "Troubleshoot IAM roles" of
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import ClientHttpProxyError
@@ -12,8 +13,10 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from imds_proxy.clock import skew_advice
+from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
 from imds_proxy.sources.aws_http import InTheClearError, UnsafeAnswerError
+from imds_proxy.sources.redaction import hidden
 
 _THROTTLED = {
     "Throttling",
@@ -50,6 +53,8 @@ class Call:
     endpoint: str = ""
     identity: str = ""
     """Who called: an ARN where known, else which provider of the chain the key came from and its last four."""
+    sent: Iterable[Secret | str] = field(default=(), repr=False)
+    """The secrets that were sent: nothing of them is shown of what the other end says."""
 
     def __str__(self) -> str:
         said = (("", self.action), ("on ", self.target), ("as ", self.identity), ("at ", self.endpoint))
@@ -74,8 +79,8 @@ def translate(error: Exception, call: Call, *, trust: str = "", skew: float = 0.
         return told
     for kind, translated in _WITHOUT_ANSWER:
         if isinstance(error, kind):
-            return translated(_message(call, _text(error)), _advice_without_answer(error, call))
-    return Invalid(_message(call, f"{type(error).__name__}: {_text(error)}"), _CONFIGURATION)
+            return translated(_message(call, _text(error, call)), _advice_without_answer(error, call))
+    return Invalid(_message(call, f"{type(error).__name__}: {_text(error, call)}"), _CONFIGURATION)
 
 
 def _from_cause(cause: object, call: Call) -> SourceError | None:
@@ -93,9 +98,9 @@ def chain_error(error: Exception, call: Call, profile: str | None) -> SourceErro
     """The error of ours for what went wrong while the daemon's own AWS credentials were looked up."""
     option = f" --profile {profile}" if profile else ""
     if isinstance(error, boto.SSOError | boto.TokenRetrievalError):
-        return Denied(_message(call, _text(error)), f"as the user the daemon runs as: aws sso login{option}")
+        return Denied(_message(call, _text(error, call)), f"as the user the daemon runs as: aws sso login{option}")
     if isinstance(error, boto.LoginError):
-        return Denied(_message(call, _text(error)), f"as the user the daemon runs as: aws login{option}")
+        return Denied(_message(call, _text(error, call)), f"as the user the daemon runs as: aws login{option}")
     by_hand = f"as the user the daemon runs as, aws sts get-caller-identity{option} shows what to mend"
     if not isinstance(error, boto.BotoCoreError | boto.ClientError | ResponseParserError | OSError):
         return Invalid(_message(call, f"what was found cannot be used ({type(error).__name__})"), by_hand)
@@ -117,14 +122,14 @@ def no_base_credentials(role: str, profile: str | None) -> Denied:
 
 
 def code_and_text(error: Any) -> tuple[str, str]:
-    """What AWS said, both "" where it did not."""
+    """What AWS said, both "" where it did not; to be compared with what is known, and never shown: see `words`."""
     details = error.response.get("Error", {})
     return str(details.get("Code", "")), " ".join(str(details.get("Message", "")).split())
 
 
-def words(error: Any) -> str:
-    """What AWS said, for a message."""
-    return ": ".join(filter(None, code_and_text(error))) or "no reason given"
+def words(error: Any, call: Call) -> str:
+    """What AWS said, for a message: without the secrets that were sent, and without what may be another."""
+    return ": ".join(filter(None, (hidden(said, call.sent) for said in code_and_text(error)))) or "no reason given"
 
 
 def is_about_time(error: Any) -> bool:
@@ -140,7 +145,7 @@ def refuses_credentials(error: Any) -> bool:
 def _from_answer(error: Any, call: Call, trust: str, skew: float) -> SourceError:
     code, _ = code_and_text(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    message = _message(call, words(error))
+    message = _message(call, words(error, call))
     if code in _THROTTLED:
         return Throttled(
             message, "nothing: it is retried; if it lasts, fewer hosts or roles should renew from one account"
@@ -214,11 +219,12 @@ def _message(call: Call, what: str) -> str:
     return f'role "{call.role}": {call}: {what}'
 
 
-def _text(error: Exception) -> str:
+def _text(error: Exception, call: Call) -> str:
+    """What botocore says: it may repeat an answer, a file or a helper's words."""
     cause = getattr(error, "kwargs", {}).get("error")
     if type(error) is boto.HTTPClientError:  # of an answer that is no HTTP, its text has a piece
         return f"no HTTP that can be read ({type(cause).__name__})"
-    text = " ".join(str(error).split())
+    text = hidden(error, call.sent)
     if isinstance(cause, ClientHttpProxyError):
         text += f" (it answered {cause.status})"
     return text or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from itertools import chain
 from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
@@ -23,11 +24,13 @@ from yarl import URL
 from imds_proxy import __version__
 from imds_proxy.errors import Invalid, SourceError, Unreachable
 from imds_proxy.sources.files import read_file
+from imds_proxy.sources.redaction import hidden, secrets_of_header
 
 _LARGEST: Final = 1 << 20  # bytes
 _PIECE: Final = 65536
 _REDIRECT: Final = 300, 399
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": f"imds-proxy/{__version__}"}
+_NOT_SECRET: Final = {name.lower() for name in (*_HEADERS, "Accept", "Content-Type", "X-Amz-Date", "Host")}
 _NO_OTHER_LIMIT: Final = aiohttp.ClientTimeout()
 
 
@@ -51,6 +54,12 @@ class Answer:
     body: bytes = field(repr=False)
     place: str = ""
     """The address asked, and the proxy if there was one, for a message."""
+    sent: tuple[str, ...] = field(default=(), repr=False)
+    """What was secret of the request, or may have been."""
+
+    def shown(self, text: str) -> str:
+        """Something of this answer, for a message: without the secrets that were sent, and what may be another."""
+        return hidden(text, self.sent)
 
 
 async def ask(
@@ -100,9 +109,16 @@ async def ask(
                         "configure the address it is really at; redirects are not followed with credentials",
                     )
                 said = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, said, await _read(response, role, place), place)
+                body = await _read(response, role, place)
+                return Answer(response.status, said, body, place, _secrets(headers | login))
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         raise _translate(error, role, place, timeout) from None  # its text may hold what the other end said
+
+
+def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """What every header says that is none of those which each request here has."""
+    values = (value for name, value in headers.items() if name.lower() not in _NOT_SECRET)
+    return tuple(chain.from_iterable(map(secrets_of_header, values)))
 
 
 async def _read(response: aiohttp.ClientResponse, role: str, place: str) -> bytes:

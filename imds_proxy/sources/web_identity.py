@@ -103,8 +103,6 @@ class WebIdentity(Source):
             )
 
     async def _explain(self, token: OidcToken, error: ClientError, call: Call, sts: object) -> SourceError:  # noqa: ARG002
-        code, text = sts_errors.code_and_text(error)
-        error.response["Error"] = {"Code": code, "Message": token.hide(text)}
         return web_identity_errors.refusal(error, token, call, self._clock) or sts_errors.translate(
             error, call, skew=self._clock.skew
         )

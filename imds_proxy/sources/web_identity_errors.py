@@ -31,7 +31,7 @@ def refusal(error: Any, token: OidcToken, call: Call, clock: Clock) -> SourceErr
         clock: That knows AWS's time from the answer.
     """
     code, text = code_and_text(error)
-    said = words(error)
+    said = words(error, call)
     if code in _REFUSED and (off := _time_trouble(token, clock)):
         said, advice = f"{off[0]} ({said})", off[1]
         return Denied(_message(call, said), advice)

@@ -17,6 +17,7 @@ from imds_proxy.sources import session_name, sts
 from imds_proxy.sources.assume_role import AssumeRole
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import FromChain
+from imds_proxy.sources.signing_guard import SigningGuard
 
 ROLE = "arn:aws:iam::123456789012:role/Deploy"
 POLICY = {"Version": "2012-10-17", "Statement": []}
@@ -229,12 +230,15 @@ class Chain:
     async def get_credentials(self):
         return Key() if self._credentials == "default" else self._credentials
 
+    def get_component(self, _):
+        return SigningGuard("deploy")
+
     def create_client(self, *_, **__):
         return self.sts
 
 
 class Key:
-    access_key, method = "AKIABASEBASEBASE9876", "env"
+    access_key, secret_key, token, method = "AKIABASEBASEBASE9876", "base-secret", None, "env"
 
     async def get_frozen_credentials(self):
         return self

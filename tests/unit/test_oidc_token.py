@@ -12,6 +12,7 @@ from imds_proxy.config_roles import WebIdentityConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.oidc_token import read_token
+from imds_proxy.sources.redaction import hidden
 from imds_proxy.sources.sts_errors import Call
 from imds_proxy.sources.web_identity import WebIdentity
 from imds_proxy.sources.web_identity_errors import refusal, trust_statement
@@ -59,7 +60,7 @@ ODD = [{}, [], None, 1, "x", True, 1e300, -5, float("nan"), ["x", 1], {"a": "b"}
 def test_a_claim_may_be_anything(claim, value):
     """The file is somebody else's; AWS says what is wrong with it, not a traceback."""
     odd = token(**{claim: value})
-    assert odd.hide(str(odd)) == str(odd)
+    assert hidden(odd, [odd.secret]) == str(odd)
     for code in ("InvalidIdentityToken", "ExpiredTokenException", "AccessDenied", "IDPCommunicationError"):
         assert refusal(error(code), odd, CALL, Clock(lambda: NOW)).advice
 
@@ -108,7 +109,7 @@ def test_a_token_is_in_no_repr():
 def test_what_repeats_a_token_is_not_repeated():
     """AWS's validation errors repeat the parameter they are about."""
     subject = token()
-    said = subject.hide(f"Value '{raw_token()}' or {raw_token().split('.')[1]} is wrong")
+    said = hidden(f"Value '{raw_token()}' or {raw_token().split('.')[1]} is wrong", [subject.secret])
     assert said == "Value '***' or *** is wrong"
 
 

@@ -1,0 +1,119 @@
+"""What every AWS session here is watched for: no swapped key pair is sent, and what is secret of a request is noted.
+
+In: a session of botocore or aiobotocore. Out: the secrets that were sent with it, so that a refusal can be shown
+without them. Errors: Denied, before anything is sent.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from botocore import UNSIGNED
+
+from imds_proxy.access_key import SWAPPED, SWAPPED_ADVICE, are_swapped
+from imds_proxy.credentials import Secret
+from imds_proxy.errors import Denied
+from imds_proxy.sources.redaction import secrets_of_header
+
+_COMPONENT: Final = "imds_proxy_signing_guard"
+_SECRET_NAME: Final = re.compile(r"(?i)token|secret|assertion|authorization|cookie|password")
+_MOST: Final = 100
+"""Values noted of one session, which makes a few calls."""
+
+
+class SigningGuard:
+    """Of one session.
+
+    Args:
+        role: For the message.
+    """
+
+    def __init__(self, role: str) -> None:
+        self._role = role
+        self._noted: dict[Secret, None] = {}
+        self._ids: dict[str, None] = {}
+
+    def __iter__(self) -> Iterator[Secret | str]:
+        """The secrets that were sent so far; key ids as text, since their last four characters may be shown."""
+        return iter((*self._ids, *self._noted))
+
+    def check(self, key_id: str, secret_key: str, token: str | None) -> None:
+        """Note a pair that is about to sign; raises Denied where the two are swapped."""
+        if are_swapped(key_id, secret_key):
+            raise swapped(f'role "{self._role}": AWS credentials')
+        self._ids[key_id] = None
+        self._note(secret_key)
+        self._note(token or "")
+
+    def _note(self, value: str) -> None:
+        if value and len(self._noted) < _MOST:
+            self._noted[Secret(value)] = None
+
+    async def before_sign(self, request_signer: Any, signature_version: Any, **_: Any) -> None:
+        """What aiobotocore calls before it signs."""
+        if (credentials := _signing(request_signer, signature_version)) is not None:
+            frozen = await credentials.get_frozen_credentials()
+            self.check(frozen.access_key, frozen.secret_key, frozen.token)
+
+    def before_sign_blocking(self, request_signer: Any, signature_version: Any, **_: Any) -> None:
+        """What botocore calls before it signs."""
+        if (credentials := _signing(request_signer, signature_version)) is not None:
+            frozen = credentials.get_frozen_credentials()
+            self.check(frozen.access_key, frozen.secret_key, frozen.token)
+
+    def before_send(self, request: Any, **_: Any) -> None:
+        """What both call with the request as it will be sent."""
+        for name, value in request.headers.items():
+            if _SECRET_NAME.search(_text(name)):
+                for secret in secrets_of_header(_text(value)):
+                    self._note(secret)
+        for name, value in _fields(request.body):
+            if _SECRET_NAME.search(name):
+                self._note(value)
+
+
+def watch(session: Any, role: str, *, blocking: bool = False) -> SigningGuard:
+    """Have a new session watched from its first call on.
+
+    Args:
+        session: Of aiobotocore; of botocore if `blocking`.
+        role: For the message.
+        blocking: Its handlers are called, and not awaited.
+    """
+    guard = SigningGuard(role)
+    session.register("before-sign", guard.before_sign_blocking if blocking else guard.before_sign)
+    session.register("before-send", guard.before_send)
+    session.register_component(_COMPONENT, guard)
+    return guard
+
+
+def sent_by(session: Any) -> SigningGuard:
+    """The secrets that a watched session has sent, those of its later calls too."""
+    guard: SigningGuard = session.get_component(_COMPONENT)
+    return guard
+
+
+def swapped(place: str) -> Denied:
+    """The error for a pair that was not used; `place` says whose and where from."""
+    return Denied(f"{place}: {SWAPPED}", SWAPPED_ADVICE)
+
+
+def _signing(request_signer: Any, signature_version: Any) -> Any:
+    """The credentials that are about to sign; None where nothing is signed."""
+    return None if signature_version == UNSIGNED else request_signer._credentials  # noqa: SLF001 - no public name
+
+
+def _fields(body: object) -> Iterator[tuple[str, str]]:
+    """The parameters of a request, of a form or of a JSON object."""
+    text = _text(body) if isinstance(body, str | bytes) else ""
+    if text.startswith("{"):
+        document = json.loads(text)
+        yield from ((name, value) for name, value in document.items() if isinstance(value, str))
+    else:
+        yield from parse_qsl(text)
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
