@@ -69,7 +69,7 @@ class Iam:
         session = AioSession()
         session.register_component("data_loader", self._loader)
         session.set_default_client_config(client_config())
-        guard = watch(session, LABEL)
+        guard = watch(session, f"key {hint(key.id)}")
         session.set_credentials(key.id, key.secret.reveal())
         async with self._client(session, "sts") as sts, self._client(session, "iam") as iam:
             yield Caller(sts, iam, key, self._clock, guard)

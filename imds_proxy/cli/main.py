@@ -57,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as in `imds-proxy status | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
         return FAILURE
+    except Exception as error:  # noqa: BLE001 - its text may hold what a service or a file said
+        from imds_proxy.telemetry.log import told
+
+        advice = "this is a defect of imds-proxy: please report this line"
+        return _fail(ImdsProxyError(f"unexpected {told(error)}", advice), FAILURE)
     return code
 
 

@@ -90,7 +90,7 @@ class CodeDeploy:
 def _client(profile: str | None, region: str | None) -> tuple[Any, SigningGuard]:
     session = botocore.session.Session(profile=profile)
     session.register("before-send", _refuse_in_the_clear)
-    guard = watch(session, _LABEL, blocking=True)
+    guard = watch(session, "the operator's AWS credentials", blocking=True)
     _keep_from_metadata(session.get_component("credential_provider"))
     return session.create_client("codedeploy", region_name=region, config=_CONFIG), guard
 

@@ -92,7 +92,7 @@ class AwsChain:
         session.set_default_client_config(client_config())
         if region is not None and session.get_config_variable("region") is None:
             session.set_config_variable("region", region)
-        watch(session, role)
+        watch(session, f'role "{role}": AWS credentials' if role else "AWS credentials")
         _fit_for_a_daemon(session.get_component("credential_provider"), role)
         return session
 

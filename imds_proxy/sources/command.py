@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import IO, Final
 
 from imds_proxy.errors import Denied, Invalid, Unreachable
-from imds_proxy.sources.redaction import one_line
+from imds_proxy.sources.redaction import one_line, secrets_of_arguments
 
 _LARGEST: Final = 1 << 20  # bytes of standard output
 _PIECE: Final = 1 << 16  # bytes at a time
@@ -61,7 +61,7 @@ async def run_command(
         Invalid: It cannot be started, prints nothing, or more than 1 MB.
     """
     subject = f'role "{role}": {what} {command[0]}'
-    run = _Run(_start(command, subject, silent=silent), silent=silent)
+    run = _Run(_start(command, subject, silent=silent), given=secrets_of_arguments(command[1:]), silent=silent)
     try:
         async with asyncio.timeout(timeout):
             await run.listen()
@@ -137,8 +137,9 @@ def _signal_name(number: int) -> str:
 class _Run:
     """One run of a program: what it prints, and its end."""
 
-    def __init__(self, process: subprocess.Popen[bytes], *, silent: bool) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], *, given: tuple[str, ...], silent: bool) -> None:
         self.process = process
+        self.given = given
         self.silent = silent
         self.output, self.errors = _Pipe(process.stdout), _Pipe(process.stderr, last=_KEPT_OF_STDERR)
         self.ended = asyncio.Event()
@@ -173,7 +174,7 @@ class _Run:
 
     def said(self) -> str:
         """Its standard error, as the end of a message."""
-        words = one_line(bytes(self.errors.data), bytes(self.output.data))
+        words = one_line(bytes(self.errors.data), bytes(self.output.data), self.given)
         return f": {words}" if words else ""
 
     async def release(self) -> None:

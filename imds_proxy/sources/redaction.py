@@ -7,7 +7,7 @@ what it was sent, or what it was about to hand out.
 import json
 import re
 from collections.abc import Iterable, Iterator
-from itertools import dropwhile
+from itertools import chain, dropwhile
 from typing import Final
 
 from imds_proxy.credentials import Secret
@@ -37,6 +37,8 @@ _WORD: Final = re.compile(
     r"|[0-9a-f]{10}(?:[0-9a-f]{2}(?:[0-9a-f]{5})?)?|\d{8}T\d{6}Z"
 )
 _SEPARATOR: Final = re.compile(r"[/._=-]{1,2}")
+# The issuer of an EKS cluster's tokens, whose id is no secret: it is in the cluster's own discovery document.
+_ISSUER: Final = r"https://oidc\.eks\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/id/[0-9A-F]{32}\b"
 _ARN: Final = r"arn:aws[a-z-]*:[a-z0-9-]*:[a-z0-9-]*:\d*:[\w+=,.@/:-]+"
 _ARN_PIECE: Final = re.compile(r"[^/:+=,.@_-]+")
 _NAME: Final = re.compile(r".{1,32}|[0-9a-f]{1,40}")  # of roles and sessions, such as a certificate's serial number
@@ -51,6 +53,8 @@ _USERINFO: Final = re.compile(r"(?<=://)[^\s/@]+(?=@)")
 
 # "Authentication methods" of the Signature Version 4 documentation.
 _SIGNATURE: Final = re.compile(r"Signature=([0-9a-fA-F]+)")
+
+_PIECES: Final = re.compile(r"[^\s\"',:{}\[\]]+")
 
 Values = Iterable[Secret | str]
 
@@ -100,6 +104,12 @@ def secrets_of_header(value: str) -> Iterator[str]:
     yield from words[1:] or words
 
 
+def secrets_of_arguments(arguments: Iterable[str]) -> tuple[str, ...]:
+    """What may be secret of a command's arguments: every piece that does not read as words."""
+    pieces = chain.from_iterable(_PIECES.findall(argument) for argument in arguments)
+    return tuple(piece for piece in pieces if not _reads_as_words(piece))
+
+
 def _begin(text: str) -> str:
     """The beginning of a text, to the end of a whole word: half a secret would not look like one."""
     if len(text) <= _LOOKED_AT:
@@ -135,8 +145,10 @@ def _one_line(text: str) -> str:
 
 
 def _without_runs(text: str) -> Iterator[str]:
-    for index, part in enumerate(re.split(f"({_ARN})", text)):
-        if index % 2:
+    for index, part in enumerate(re.split(f"({_ARN}|{_ISSUER})", text)):
+        if index % 2 and part.startswith("https"):
+            yield part
+        elif index % 2:
             yield _KEY_ID.sub(_last_four, _ARN_PIECE.sub(_unless_name, part))
         else:
             yield _KEY_ID.sub(_last_four, _RUN.sub(_unless_words, part))
@@ -175,7 +187,7 @@ def _values(document: bytes) -> Iterator[str]:
     try:
         found = list(_strings(json.loads(text)))
     except (ValueError, RecursionError):
-        found = [piece for piece in re.findall(r"[^\s\"',:{}\[\]]+", text) if not _reads_as_words(piece)]
+        found = [piece for piece in _PIECES.findall(text) if not _reads_as_words(piece)]
     for value in found:
         if len(value) >= _SHORTEST_KNOWN:
             yield from (value, json.dumps(value)[1:-1], json.dumps(value)[1:-1].replace("/", "\\/"))

@@ -27,11 +27,11 @@ class SigningGuard:
     """Of one session.
 
     Args:
-        role: For the message.
+        whose: The credentials, for the message.
     """
 
-    def __init__(self, role: str) -> None:
-        self._role = role
+    def __init__(self, whose: str) -> None:
+        self._whose = whose
         self._noted: dict[Secret, None] = {}
         self._ids: dict[str, None] = {}
 
@@ -42,7 +42,7 @@ class SigningGuard:
     def check(self, key_id: str, secret_key: str, token: str | None) -> None:
         """Note a pair that is about to sign; raises Denied where the two are swapped."""
         if are_swapped(key_id, secret_key):
-            raise swapped(f'role "{self._role}": AWS credentials')
+            raise swapped(self._whose)
         self._ids[key_id] = None
         self._note(secret_key)
         self._note(token or "")
@@ -74,15 +74,15 @@ class SigningGuard:
                 self._note(value)
 
 
-def watch(session: Any, role: str, *, blocking: bool = False) -> SigningGuard:
+def watch(session: Any, whose: str, *, blocking: bool = False) -> SigningGuard:
     """Have a new session watched from its first call on.
 
     Args:
         session: Of aiobotocore; of botocore if `blocking`.
-        role: For the message.
+        whose: The credentials, for the message.
         blocking: Its handlers are called, and not awaited.
     """
-    guard = SigningGuard(role)
+    guard = SigningGuard(whose)
     session.register("before-sign", guard.before_sign_blocking if blocking else guard.before_sign)
     session.register("before-send", guard.before_send)
     session.register_component(_COMPONENT, guard)

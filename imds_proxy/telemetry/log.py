@@ -13,6 +13,7 @@ from typing import TextIO
 
 from imds_proxy.credentials import timestamp
 
+_OURS = "imds_proxy"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -45,8 +46,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One JSON object on one line."""
-        head = {"time": timestamp(record.created), "level": record.levelname.lower(), "event": record.getMessage()}
-        return json.dumps(head | _details(self, record), default=str, ensure_ascii=False)
+        head = {"time": timestamp(record.created), "level": record.levelname.lower(), "event": _event(record)}
+        return json.dumps(head | _details(record), default=str, ensure_ascii=False)
 
 
 class TextFormatter(logging.Formatter):
@@ -54,17 +55,24 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever the values hold."""
-        details = " ".join(f"{key}={_quoted(value)}" for key, value in _details(self, record).items())
+        details = " ".join(f"{key}={_quoted(value)}" for key, value in _details(record).items())
         time = self.formatTime(record, "%H:%M:%S")
-        return f"{time} {record.levelname:<7} {record.getMessage()} {details}".rstrip().replace("\n", "\\n")
+        return f"{time} {record.levelname:<7} {_event(record)} {details}".rstrip().replace("\n", "\\n")
 
 
-def _details(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, object]:
+def _event(record: logging.LogRecord) -> str:
+    """What happened; of a library's line its constant words, without the values: they may be an answer's."""
+    return record.getMessage() if record.name.startswith(_OURS) else str(record.msg)
+
+
+def _details(record: logging.LogRecord) -> dict[str, object]:
     details = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-    if not record.name.startswith("imds_proxy"):
+    if not record.name.startswith(_OURS):
         details["logger"] = record.name
-    if record.exc_info:
-        details["traceback"] = formatter.formatException(record.exc_info)
+    if record.exc_info and (error := record.exc_info[1]) is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+        details["traceback"] = " > ".join([*places, type(error).__name__])
     return details
 
 
