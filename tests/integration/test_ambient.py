@@ -1,6 +1,5 @@
 """`source = "ambient"`: what the daemon's own AWS chain gives, and what it may not give."""
 
-import hashlib
 import json
 import re
 import sys
@@ -13,10 +12,9 @@ from imds_proxy.credentials import timestamp
 from support.aws import new_session
 from support.daemon import HOST, ISSUED, DaemonProcess
 from support.network import ConnectProxy
-from support.sso import Portal
+from support.sso import START_URL, Portal, cached_token
 
 ROLE = '[renewal]\nstart_grace = 0\n[roles.login]\nsource = "ambient"\n'
-START_URL = "https://login.example.test/start"
 WHERE = f"sso_start_url = {START_URL}\nsso_region = eu-west-1\n"
 SSO_TOKEN = "sso-access-token-of-somebody"
 
@@ -44,10 +42,8 @@ class Home:
 
     def sign_in(self, name: str, life: float = 3600) -> None:
         """What `aws sso login` leaves behind; `name` is that of the session, or the start URL."""
-        token = {"startUrl": START_URL, "region": "eu-west-1", "accessToken": SSO_TOKEN}
-        token["expiresAt"] = timestamp(time.time() + life)
-        path = self.aws_folder / f"sso/cache/{hashlib.sha1(name.encode()).hexdigest()}.json"
-        path.write_text(json.dumps(token))
+        file, document = cached_token(SSO_TOKEN, name, life)
+        (self.aws_folder / "sso/cache" / file).write_text(document)
         (self.folder / ISSUED).write_text(SSO_TOKEN)  # the whole run's secret scan reads it
 
     def session(self, **options) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """No secret of the whole run is in any log of it. `conftest.py` sorts this file last."""
 
 import base64
+from urllib.parse import quote
 
 import pytest
 
@@ -70,8 +71,13 @@ def test_there_is_something_to_scan(logs, secrets, request):
 def test_no_secret_is_in_any_log(logs, secrets):
     """Logs are shipped to places where nobody guards them as keys are guarded."""
     wanted = [secret for secret in secrets if len(secret) >= 16]
-    leaks = [f"{secrets[secret]}: in {path}" for path, text in logs.items() for secret in wanted if secret in text]
+    leaks = [f"{secrets[secret]}: in {path}" for path, text in logs.items() for secret in wanted if is_in(secret, text)]
     assert not leaks
+
+
+def is_in(secret, text):
+    """As it is, in a URL's writing, or the end of it: what is cut off is often the beginning or the rest."""
+    return secret in text or quote(secret, safe="").encode() in text or (len(secret) >= 40 and secret[-20:] in text)
 
 
 def test_no_complete_key_id_is_in_any_log(logs):

@@ -1,12 +1,23 @@
 """IAM Identity Center's portal: GetRoleCredentials, for whoever has signed in."""
 
+import hashlib
 import http.server
 import json
 import threading
 import time
 import urllib.parse
 
+from imds_proxy.credentials import timestamp
 from support.aws import new_session
+
+START_URL = "https://login.example.test/start"
+
+
+def cached_token(token: str, name: str = START_URL, life: float = 3600) -> tuple[str, str]:
+    """What `aws sso login` leaves in ~/.aws/sso/cache: a file's name and its content."""
+    document = {"startUrl": START_URL, "region": "eu-west-1", "accessToken": token}
+    document["expiresAt"] = timestamp(time.time() + life)
+    return f"{hashlib.sha1(name.encode()).hexdigest()}.json", json.dumps(document)
 
 
 class Portal:
