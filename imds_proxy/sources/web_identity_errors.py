@@ -18,6 +18,8 @@ from imds_proxy.sources.sts_errors import Call, code_and_text, words
 _EXPIRED: Final = {"ExpiredTokenException", "ExpiredToken"}
 _REFUSED: Final = {"InvalidIdentityToken", "IDPRejectedClaim", *_EXPIRED}
 _ALGORITHMS: Final = {"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"}
+_LONGEST_CLAIM: Final = 1000  # characters of a claim in a statement; AWS takes a few hundred
+_MOST_AUDIENCES: Final = 10
 _BUILT_IN: Final = {"accounts.google.com", "cognito-identity.amazonaws.com"}
 
 
@@ -104,13 +106,14 @@ def _trust_advice(token: OidcToken, call: Call) -> str:
 def trust_statement(token: OidcToken, role_arn: str) -> str:
     """The trust policy statement that lets the token's subject have the role, as JSON on one line."""
     partition, account = role_arn.split(":")[1], role_arn.split(":")[4]
-    provider = token.issuer.removeprefix("https://")
+    provider = token.issuer.removeprefix("https://")[:_LONGEST_CLAIM]
     federated = provider if provider in _BUILT_IN else f"arn:{partition}:iam::{account}:oidc-provider/{provider}"
     # Where a token has azp, that is what AWS compares with its aud key.
-    audiences = [token.authorized_party] if token.authorized_party else list(token.audiences)
+    said = [token.authorized_party] if token.authorized_party else token.audiences[:_MOST_AUDIENCES]
+    audiences = [audience[:_LONGEST_CLAIM] for audience in said]
     claims = {
         f"{provider}:aud": audiences[0] if len(audiences) == 1 else audiences,
-        f"{provider}:sub": token.subject,
+        f"{provider}:sub": token.subject[:_LONGEST_CLAIM],
     }
     statement = {
         "Effect": "Allow",

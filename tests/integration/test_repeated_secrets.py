@@ -156,8 +156,7 @@ def test_what_a_refusal_repeats_is_shown_nowhere(start_daemon, host):
     daemon = start_daemon(config=host.config(), environment=host.environment, ready=False)
     wait(lambda: alive(daemon), 20, "the control plane")
     failures = all_have_failed(daemon, host.roles)
-    writings = cycle(WRITINGS)
-    host.echo.writing = lambda value: next(writings)(value)  # what `check` and the base key meet
+    host.echo.writings = cycle(WRITINGS)  # for `check` and the base key
     for where, text in shown(daemon).items():
         assert not pieces(text, host.known), where
     for secret in (host.session_token, host.sso_token, host.broker_token, host.letters, host.jwt, *host.ids):

@@ -5,6 +5,7 @@ import http.server
 import json
 import threading
 from dataclasses import dataclass
+from itertools import repeat
 from urllib.parse import parse_qsl, quote, unquote
 from xml.sax.saxutils import escape
 
@@ -33,11 +34,11 @@ class Heard:
 
 
 class Echo:
-    """`writing` makes of a value what is repeated of it."""
+    """`writings` are asked in turn for what is repeated of each value."""
 
     def __init__(self):
         self.heard: list[Heard] = []
-        self.writing = str
+        self.writings = repeat(str)
         handler = type("Handler", (_Handler,), {"echo": self})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -52,7 +53,7 @@ class Echo:
 
     def answer(self, heard: Heard) -> tuple[int, str, dict[str, str], bytes]:
         """Status, reason, headers, body: in the form of the service that was meant."""
-        repeated = " ".join(map(self.writing, heard.values))
+        repeated = " ".join(next(self.writings)(value) for value in heard.values)
         secret = heard.values[-1] if heard.values else "nothing"
         words = f"The request is refused; what came was: {repeated}"
         line = secret.encode("ascii", "replace").decode()[:1000]
