@@ -194,7 +194,8 @@ async def _ask_imds(service: _Service, url: str) -> Answer:
 def _line(service: _Service, answer: Answer, pattern: re.Pattern[str], what: str) -> str:
     """The first line of an answer."""
     line = service.accepted(answer).body.decode("latin-1").partition("\n")[0].strip()
-    if not pattern.fullmatch(line):
+    # A role's name is in the address that is asked next, and that in messages: it is nothing that was sent.
+    if not pattern.fullmatch(line) or answer.repeats(line):
         raise Invalid(f'role "{service.role}": {answer.place}: this is no {what}', "correct url and shape")
     return line
 

@@ -28,6 +28,7 @@ from imds_proxy.sources.redaction import hidden, secrets_of_header
 
 _LARGEST: Final = 1 << 20  # bytes
 _PIECE: Final = 65536
+_SHORTEST_SECRET: Final = 8  # characters; a time to live is shorter
 _REDIRECT: Final = 300, 399
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": f"imds-proxy/{__version__}"}
 _NOT_SECRET: Final = {name.lower() for name in (*_HEADERS, "Accept", "Content-Type", "X-Amz-Date", "Host")}
@@ -60,6 +61,10 @@ class Answer:
     def shown(self, text: str) -> str:
         """Something of this answer, for a message: without the secrets that were sent, and what may be another."""
         return hidden(text, self.sent)
+
+    def repeats(self, text: str) -> bool:
+        """Whether something of this answer is a secret that was sent, or holds one."""
+        return any(len(value) >= _SHORTEST_SECRET and value in text for value in self.sent)
 
 
 async def ask(

@@ -38,6 +38,15 @@ def serve():
         yield start
 
 
+async def test_a_session_token_that_comes_back_as_a_roles_name_is_in_no_address(serve):
+    """The name is asked for next, and the address that was asked is in the message."""
+    service, token = serve("imds"), "x-aws-ec2-metadata-token"
+    service.interfere = lambda asked: [response(asked.headers[token].encode())] if token in asked.headers else None
+    text = await refused(Invalid, url=service.url, shape="imds")
+    assert "this is no role" in text
+    assert service.requests[-1].headers[token] not in text
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("status", "kind", "advice"), STATUSES)
 async def test_each_status_has_its_outcome_and_advice_and_no_body_is_repeated(serve, shape, status, kind, advice):
