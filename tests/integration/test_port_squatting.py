@@ -146,7 +146,7 @@ def test_a_reload_takes_a_held_listener_away_and_brings_it_back(activated, aws):
 # What a user who took the port gets from this host's verbs
 
 VERB = """
-import encodings.ascii, encodings.idna, importlib, json, os, sys
+import ctypes, encodings.ascii, encodings.idna, importlib, json, os, resource, sys
 sys.path.insert(0, sys.argv.pop(1))
 verbs = ["exec", "env", "credential_process", "status", "check", "listener_owner", "main"]
 lazy = ["callers.remarks", "callers.service_accounts", "telemetry.log", "sources.factory", "sources.file"]
