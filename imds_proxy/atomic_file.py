@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from imds_proxy.host import safe_path
+
 _LEFTOVER_AGE: Final = 60.0  # seconds; a write that takes longer fails at its rename
 _MARK: Final = ".imds-proxy."
 
@@ -47,12 +49,9 @@ def replace(path: Path, content: bytes, access: Access) -> None:
 
 @contextlib.contextmanager
 def open_folder(path: Path) -> Iterator[int]:
-    """A folder, held open: whatever becomes of its path, it is the same one."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield folder
-    finally:
-        os.close(folder)
+    """A folder, found on a safe way and held open: whatever becomes of its path, it is the same one."""
+    with safe_path.open_folder(path) as folder:
+        yield folder.descriptor
 
 
 def replace_in(

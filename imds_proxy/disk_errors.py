@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from imds_proxy.errors import FileError
+from imds_proxy.host.safe_path import UnsafePathError
 
 HANGS: Final = "see whether the file system it is on, a network one perhaps, works; it is retried"
 """What to do about a file that does not answer."""
@@ -31,5 +32,7 @@ def write_failure(path: Path | str, error: FileError | OSError, advice: Mapping[
     if isinstance(error, FileError):
         return FileError(f"{path} {error.message}", error.advice)
     number = error.errno or 0
+    if isinstance(error, UnsafePathError):
+        return FileError(f"{path} cannot be written: {error.strerror}", error.advice)
     said = advice.get(number) or _ADVICE.get(number, _OTHERWISE)
     return FileError(f"{path} cannot be written: {error.strerror}", said)

@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import logging
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -158,34 +157,22 @@ class Output:
         """Whether its content is another now."""
         if not renewed and target.signature(self.path) == self._signature:
             return False
-        self._refuse_own_credentials_file()
         entry = held[0][0]
-        current = self._current(entry)
-        content = _content(entry.format, current, held)
-        if renewed or content != current or not self._has_its_access():
-            access = target.NamedAccess(int(entry.mode, 8), entry.owner, entry.group)
-            self._untold = self._untold or content != current
-            self._signature = target.replace(self.path, content, access)
-        else:  # somebody else changed what is somebody else's
-            self._signature = target.signature(self.path)
+        access = target.NamedAccess(int(entry.mode, 8), entry.owner, entry.group)
+        with target.opened(self.path, access, self._signature) as file:
+            if file.is_one_of(own_credentials_files()):  # by another way to write its path
+                raise FileError(SHARED_CREDENTIALS_FILE, "configure another path")
+            current = _current(file, entry)
+            content = _content(entry.format, current, held)
+            if renewed or content != current or not self._has_its_access(file):
+                self._untold = self._untold or content != current
+                self._signature = file.replace(content)
+            else:  # somebody else changed what is somebody else's
+                self._signature = file.signature
         return content != current
 
-    def _refuse_own_credentials_file(self) -> None:
-        """By another way to write its path, which the config could not know."""
-        if os.path.realpath(self.path) in map(os.path.realpath, own_credentials_files()):
-            raise FileError(SHARED_CREDENTIALS_FILE, "configure another path")
-
-    def _current(self, entry: OutputFileConfig) -> bytes:
-        """What is there now; only of an INI file is any of it kept, so only there it matters whether it can be read."""
-        try:
-            return target.read(self.path)
-        except (FileError, OSError):
-            if entry.format == "ini":
-                raise
-            return b""
-
-    def _has_its_access(self) -> bool:
-        now = target.signature(self.path)
+    def _has_its_access(self, file: target.OpenTarget) -> bool:
+        now = file.signature
         return now is not None and self._signature is not None and now.access == self._signature.access
 
     def _succeeded(self, held: Held, *, changed: bool, renewed: bool) -> None:
@@ -219,6 +206,16 @@ class Output:
                 extra={"path": str(self.path), "role": role, "minutes": round(too_short[role] / 60)},
             )
         self._too_short = too_short
+
+
+def _current(file: target.OpenTarget, entry: OutputFileConfig) -> bytes:
+    """What is there now; only of an INI file is any of it kept, so only there it has to be one that can be read."""
+    try:
+        return file.read()
+    except PermissionError:
+        if entry.format == "ini":
+            raise
+        return b""
 
 
 def _content(form: str, current: bytes, held: Held) -> bytes:

@@ -184,7 +184,7 @@ async def test_an_exception_nobody_thought_of_does_not_end_it_nor_show_its_text(
         raise KeyError("aws_session_token = wJalrXUtnFEMI")
 
     with monkeypatch.context() as patch:
-        patch.setattr(target, "replace", replace)
+        patch.setattr(target.OpenTarget, "replace", replace)
         kept.hold()
         await kept.follow(kept.entry())
         await until(lambda: kept.only.failure)
@@ -252,14 +252,14 @@ async def test_a_reload_brings_changes_and_drops_files(kept):
 
 async def test_no_write_is_under_way_after_closing(kept, monkeypatch):
     """The next daemon would have its file replaced by the old one's."""
-    real, ended = target.replace, []
+    real, ended = target.OpenTarget.replace, []
 
     def slow(*arguments):
         time.sleep(0.5)
         ended.append(real(*arguments))
         return ended[-1]
 
-    monkeypatch.setattr(target, "replace", slow)
+    monkeypatch.setattr(target.OpenTarget, "replace", slow)
     kept.hold()
     await kept.follow(kept.entry())
     await asyncio.sleep(0.1)
@@ -272,14 +272,14 @@ async def test_no_write_is_under_way_after_closing(kept, monkeypatch):
 @pytest.fixture
 def disk(monkeypatch):
     """A disk that answers late while `disk.late` is not set; a write is given up after a moment."""
-    real, disk = target.replace, SimpleNamespace(late=threading.Event())
+    real, disk = target.OpenTarget.replace, SimpleNamespace(late=threading.Event())
     disk.late.set()
 
     def late(*arguments):
         assert disk.late.wait(10)
         return real(*arguments)
 
-    monkeypatch.setattr(target, "replace", late)
+    monkeypatch.setattr(target.OpenTarget, "replace", late)
     monkeypatch.setattr(output, "_WRITTEN_WITHIN", 0.2)
     return disk
 

@@ -18,12 +18,22 @@ def file(tmp_path):
     return tmp_path / "file"
 
 
+def read(path):
+    with target.opened(path, NamedAccess()) as found:
+        return found.read()
+
+
+def replace(path, content, access):
+    with target.opened(path, access) as found:
+        return found.replace(content)
+
+
 def only(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
 def test_owner_and_group_by_name_and_number(file):
-    target.replace(file, b"new", NamedAccess(0o640, "nobody", str(NOBODY)))
+    replace(file, b"new", NamedAccess(0o640, "nobody", str(NOBODY)))
     assert (file.stat().st_uid, file.stat().st_gid) == (NOBODY, NOBODY)
 
 
@@ -39,7 +49,7 @@ def test_an_unknown_owner_leaves_the_old_file(file, access, said):
     """-1 would leave it to root, and whoever should read it could not."""
     file.write_bytes(b"old")
     with pytest.raises(FileError, match=said):
-        target.replace(file, b"new", access)
+        replace(file, b"new", access)
     assert file.read_bytes() == b"old"
     assert only(file.parent) == ["file"]
 
@@ -54,7 +64,7 @@ def test_a_file_system_that_cannot_sync_folders_will_do(file, monkeypatch):
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    written = target.replace(file, b"new", NamedAccess())
+    written = replace(file, b"new", NamedAccess())
     assert file.read_bytes() == b"new"
     assert target.signature(file) == written
 
@@ -67,8 +77,8 @@ def test_a_link_within_the_folder_is_followed_and_stays(file):
     (file.parent / "real").write_bytes(b"old")
     (file.parent / "second").symlink_to("real")
     file.symlink_to(file.parent / "second")
-    target.replace(file, b"new", NamedAccess())
-    assert (file.parent / "real").read_bytes() == target.read(file) == b"new"
+    replace(file, b"new", NamedAccess())
+    assert (file.parent / "real").read_bytes() == read(file) == b"new"
     assert file.is_symlink()
     assert (file.parent / "second").is_symlink()
 
@@ -82,8 +92,8 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path, link):
     outside.write_bytes(b"somebody's")
     (folder / "file").symlink_to(link.format(outside=outside))
     for attempt in (
-        lambda: target.replace(folder / "file", b"new", NamedAccess()),
-        lambda: target.read(folder / "file"),
+        lambda: replace(folder / "file", b"new", NamedAccess()),
+        lambda: read(folder / "file"),
     ):
         with pytest.raises(FileError, match="symbolic link out of its folder"):
             attempt()
@@ -95,14 +105,14 @@ def test_links_in_a_circle_are_refused(file):
     file.symlink_to("other")
     (file.parent / "other").symlink_to("file")
     with pytest.raises(FileError, match="circle"):
-        target.replace(file, b"new", NamedAccess())
+        replace(file, b"new", NamedAccess())
 
 
 # What is read
 
 
 def test_a_file_that_is_not_there_is_empty(file):
-    assert target.read(file) == b""
+    assert read(file) == b""
     assert target.signature(file) is None
 
 
@@ -110,21 +120,21 @@ def test_what_is_no_small_regular_file_of_one_name_is_not_read(file):
     """A named pipe would hang the daemon; the beginning of a large file would replace all of it."""
     os.mkfifo(file)
     with pytest.raises(FileError, match="regular"):
-        target.read(file)
+        read(file)
     file.unlink()
     file.write_bytes(b"x" * ((1 << 20) + 1))
     with pytest.raises(FileError, match="1 MB"):
-        target.read(file)
+        read(file)
     file.write_bytes(b"x")
     os.link(file, file.parent / "shadow")
     with pytest.raises(FileError, match="hard links"):
-        target.read(file)
+        read(file)
 
 
 def test_a_signature_tells_every_change(file):
-    written = target.replace(file, b"new", NamedAccess())
+    written = replace(file, b"new", NamedAccess())
     assert target.signature(file) == written
-    assert target.replace(file, b"new", NamedAccess()) != written
+    assert replace(file, b"new", NamedAccess()) != written
     written = target.signature(file)
     file.chmod(0o644)
     assert target.signature(file) != written
