@@ -6,6 +6,8 @@ from pathlib import Path
 from imds_proxy import atomic_file
 from imds_proxy.atomic_file import PRIVATE
 from imds_proxy.errors import ImdsProxyError
+from imds_proxy.host import safe_path
+from imds_proxy.host.safe_path import UnsafePathError
 
 _PRIVATE_DIR = 0o700
 
@@ -38,7 +40,7 @@ class StateDir:
         """Replace a file as a whole, mode 0600; raises StateError and leaves the old one when it cannot."""
         path = self.path / name
         try:
-            path.parent.mkdir(_PRIVATE_DIR, exist_ok=True)
+            safe_path.make_folder(path.parent, _PRIVATE_DIR)
             atomic_file.replace(path, content, PRIVATE)
         except OSError as error:
             raise StateError(f"{path} cannot be written: {error.strerror}") from None
@@ -52,14 +54,17 @@ def open_state_dir(path: Path) -> StateDir:
         StateError: With what to do about it.
     """
     try:
-        path.mkdir(_PRIVATE_DIR, exist_ok=True, parents=True)
-        status = path.stat()
+        safe_path.make_folder(path, _PRIVATE_DIR)
+        with safe_path.open_folder(path) as folder:
+            status = folder.status
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
             raise StateError(
                 f"{path} belongs to or is writable by other users", f"chown it to this user and chmod 700 {path}"
             )
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise StateError(f"{path} is not writable", f"chmod 700 {path}")
+    except UnsafePathError as error:
+        raise StateError(f"{path} cannot be used: {error.strerror}", error.advice) from None
     except OSError as error:
         advice = 'set state_dir to a directory this user may write, or to "" to keep nothing on disk'
         raise StateError(f"{path} cannot be used: {error.strerror}", advice) from None
@@ -76,4 +81,4 @@ def default_state_dir() -> Path:
 
 
 def _no_follow(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return safe_path.open_file(path, flags, follow=False)

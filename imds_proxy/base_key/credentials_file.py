@@ -8,6 +8,7 @@ import configparser
 import io
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -155,7 +156,9 @@ def _edited(lines: list[str], profile: str, values: dict[str, str]) -> list[str]
 def _replace(path: Path, content: bytes) -> None:
     """Replace the file; the new one has the old one's owner, group and mode."""
     with atomic_file.open_folder(path.parent) as folder:
-        status = os.stat(path.name, dir_fd=folder)
+        status = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "it is no regular file any more")
         if status.st_nlink > 1:
             raise OSError(0, "it has hard links, which would go on holding the old key")
         atomic_file.remove_leftovers(folder, path.name, status.st_uid, any_age=True)  # one process at a time rotates

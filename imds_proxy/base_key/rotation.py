@@ -27,6 +27,7 @@ from imds_proxy.clock import Clock
 from imds_proxy.config import BaseKeyConfig, Config
 from imds_proxy.credentials import timestamp
 from imds_proxy.errors import Denied, ImdsProxyError, Invalid, SourceError, Throttled, Unreachable
+from imds_proxy.host import safe_path
 from imds_proxy.sources.sts import fallback_region
 from imds_proxy.state import StateDir
 
@@ -254,7 +255,7 @@ def _nothing_changed() -> Iterator[None]:
 def _alone(state: StateDir) -> Iterator[None]:
     """One process at a time: the daemon, or somebody at a terminal. A kill lets go of it."""
     try:
-        descriptor = os.open(state.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = safe_path.open_file(state.path / _LOCK, os.O_RDWR | os.O_CREAT, follow=False)
     except OSError as error:
         raise Invalid(f"{state.path / _LOCK} cannot be opened: {error.strerror}", "see whose it is") from None
     try:

@@ -22,6 +22,8 @@ from imds_proxy import atomic_file
 from imds_proxy.atomic_file import PRIVATE
 from imds_proxy.disk_errors import HANGS
 from imds_proxy.errors import FileError
+from imds_proxy.host import safe_path
+from imds_proxy.host.safe_path import UnsafePathError
 from imds_proxy.sources.watched_files import READ_WITHIN, WatchedFiles
 from imds_proxy.telemetry.log import told
 
@@ -164,6 +166,8 @@ def _read_or_make(path: Path) -> bytes:
         return _read(path)
     except FileNotFoundError:
         return _make(path)
+    except UnsafePathError as error:
+        raise FileError(f"{path} is not read: {error.strerror}", error.advice) from None
     except OSError as error:
         advice = "let the user the daemon runs as read it, and enter its folders"
         raise FileError(f"{path} cannot be read: {error.strerror}", advice) from None
@@ -171,7 +175,7 @@ def _read_or_make(path: Path) -> bytes:
 
 def _read(path: Path) -> bytes:
     # A pipe without a writer would hold the thread up: only O_NONBLOCK opens it at once.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+    with os.fdopen(safe_path.open_file(path, os.O_RDONLY | os.O_NONBLOCK, any_owner=True), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise FileError(f"{path} is not a regular file", "correct token_file")

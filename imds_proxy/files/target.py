@@ -224,7 +224,7 @@ def _link(folder: Folder, name: str, user: int) -> str | None:
             return None
         # Whoever may only add names to a folder could have any file in it replaced.
         if status.st_uid not in {_ROOT, user, folder.status.st_uid}:
-            raise FileError(f"is a symbolic link of uid {status.st_uid}'s, whose folder it is not", "remove it")
+            raise FileError(f"is a symbolic link of uid {status.st_uid}, whose folder it is not", "remove it")
         return os.readlink("", dir_fd=descriptor)
     finally:
         os.close(descriptor)

@@ -88,19 +88,26 @@ def make_folder(path: Path | str, mode: int) -> None:
 
 
 def open_file(
-    path: Path | str, flags: int, mode: int = 0o600, *, user: int | None = None, any_owner: bool = False
+    path: Path | str,
+    flags: int,
+    mode: int = 0o600,
+    *,
+    follow: bool = True,
+    any_owner: bool = False,
+    user: int | None = None,
 ) -> int:
     """The descriptor of a file, opened as `os.open` does, but on a safe way.
 
     Args:
-        path: Its path; where it is a link, the file that it leads to.
+        path: Its path.
         flags: As of `os.open`.
         mode: Of a new file.
-        user: The daemon's; left out: this process's.
+        follow: Whether it may be the path of a link to the file.
         any_owner: Whether the file in a user's folder may belong to another.
+        user: The daemon's; left out: this process's.
     """
     with _Walk(user) as walk:
-        name = walk.enter_folder_of(path)
+        name = walk.enter_folder_of(path, follow=follow)
         if flags & os.O_CREAT and not any_owner:
             walk.judge_new(name)
         descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=walk.folder)
@@ -166,14 +173,14 @@ class _Walk:
         while names:
             names += self._step(names.pop())
 
-    def enter_folder_of(self, path: Path | str) -> str:
-        """Walk to the folder of a file; its name there."""
+    def enter_folder_of(self, path: Path | str, *, follow: bool = True) -> str:
+        """Walk to the folder of a file, or of the one that it is a link to; its name there."""
         names = self._names(path)
         while names:
             name = names.pop()
             if names or name == "..":
                 names += self._step(name)
-            elif (link := self._link(name)) is None:
+            elif not follow or (link := self._link(name)) is None:
                 return name
             else:
                 names += link

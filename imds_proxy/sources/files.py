@@ -4,27 +4,33 @@ import os
 import stat
 
 from imds_proxy.errors import Denied, Invalid
+from imds_proxy.host import safe_path
+from imds_proxy.host.safe_path import UnsafePathError
 
 _LARGEST = 1 << 20  # bytes; no credentials or certificate chain comes near
-_OTHERS, _GROUP_WRITE, _GROUP = 0o007, 0o020, 0o070
+_OTHERS, _GROUP_WRITE, _GROUP, _OTHERS_WRITE = 0o007, 0o020, 0o070, 0o022
 
 
-def read_file(role: str, path: str, what: str, *, private: bool) -> bytes:
+def read_file(role: str, path: str, what: str, *, private: bool, trusted: bool = False) -> bytes:
     """The content of a file.
 
     Args:
         role: For the message.
-        path: Absolute; a symbolic link is followed, as those that Kubernetes mounts are.
+        path: Absolute; a symbolic link of root's or the daemon's user is followed, as those that Kubernetes mounts are.
         what: For the message: "private key", "token", ….
         private: Refuse it when other users can read it (group read is theirs to give where root owns the file).
+        trusted: Refuse it when other users can change it.
 
     Raises:
-        Invalid: It is missing, no regular file, too large, or open to others; the advice says what to run.
+        Invalid: It is missing, no regular file, too large, open to others, or on a path that another user could lead
+            elsewhere; the advice says what to run.
         Denied: This user may not read it.
     """
     try:
         # A pipe without a writer would hold the daemon up: only O_NONBLOCK opens it at once.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = safe_path.open_file(path, os.O_RDONLY | os.O_NONBLOCK)
+    except UnsafePathError as error:
+        raise Invalid(f'role "{role}": {what} {path} is not read: {error.strerror}', error.advice) from None
     except PermissionError:
         advice = f"let the user the daemon runs as read it: chown it, or chmod u+r {path}, and chmod +x its folders"
         raise Denied(f'role "{role}": {what} {path} may not be read by this user', advice) from None
@@ -36,6 +42,9 @@ def read_file(role: str, path: str, what: str, *, private: bool) -> bytes:
             raise Invalid(f'role "{role}": {what} {path} is not a regular file', "correct the path")
         if private:
             _refuse_open_to_others(role, path, what, status)
+        if trusted and (status.st_uid not in {0, os.geteuid()} or status.st_mode & _OTHERS_WRITE):
+            advice = f"chown it to root or to the user the daemon runs as, and chmod 644 {path}"
+            raise Invalid(f'role "{role}": {what} {path} can be changed by other users', advice)
         with open(descriptor, "rb", closefd=False) as file:
             content = file.read(_LARGEST + 1)
     except OSError as error:  # a disk, or a server of files

@@ -69,7 +69,8 @@ def read(role: str, settings: RolesAnywhereConfig) -> KeyFiles:
     key = settings.private_key
     certificate = read_file(role, settings.certificate, "certificate", private=key is None)
     if key is not None and (_PEM not in certificate or _PEM_KEY.search(certificate)):
-        read_file(role, settings.certificate, "certificate, which holds a private key,", private=True)
+        what = "certificate, which holds a private key,"
+        certificate = read_file(role, settings.certificate, what, private=True)  # the file that is proven private
     in_file = None if key is None or key.startswith(TOKEN) else key
     private_key = _read(role, in_file, "private key", private=True)
     intermediates = _read(role, settings.intermediates, "intermediates", private=False)

@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import chain
@@ -165,11 +165,11 @@ def tls_context(
 
 def _show(context: ssl.SSLContext, role: str, certificate: str, key: str | None) -> None:
     """Let a context prove itself with a certificate."""
-    read_file(role, certificate, "client certificate", private=key is None)
-    if key is not None:
-        read_file(role, key, "client key", private=True)
+    own = read_file(role, certificate, "client certificate", private=key is None)
+    private = own if key is None else read_file(role, key, "client key", private=True)
     try:
-        context.load_cert_chain(certificate, key, password=_no_passphrase)
+        with _in_memory(own) as certificate_path, _in_memory(private) as key_path:
+            context.load_cert_chain(certificate_path, key_path, password=_no_passphrase)
     except (OSError, ValueError) as error:
         mismatch = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"
         encrypted = not isinstance(error, OSError)
@@ -178,6 +178,14 @@ def _show(context: ssl.SSLContext, role: str, certificate: str, key: str | None)
             f'role "{role}": client certificate {certificate} with key {key or "in it"} cannot be used: {reason}',
             "give the certificate in PEM, and its own key without a passphrase",
         ) from None
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """A path of what was read: OpenSSL takes nothing else, and what is at the file's own path may be another by now."""
+    with os.fdopen(os.memfd_create("PEM", os.MFD_CLOEXEC), "wb", buffering=0) as file:
+        file.write(content)
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _no_passphrase() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from imds_proxy.errors import FileError
+from imds_proxy.host import safe_path
 
 _MODE: Final = 0o640  # the group is for who reads logs
 
@@ -76,11 +77,11 @@ def _is_at(path: str, descriptor: int) -> bool:
 
 def _open(path: str) -> int:
     # Neither a link nor a pipe that somebody has put there is followed or waited for.
-    flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK
     try:
-        descriptor, made = os.open(path, flags), False
+        descriptor, made = safe_path.open_file(path, flags, follow=False), False
     except FileNotFoundError:
-        descriptor, made = os.open(path, flags | os.O_CREAT | os.O_EXCL, _MODE), True
+        descriptor, made = safe_path.open_file(path, flags | os.O_CREAT | os.O_EXCL, _MODE, follow=False), True
     try:
         if made:
             os.fchmod(descriptor, _MODE)  # whatever the umask is

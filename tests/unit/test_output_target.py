@@ -9,6 +9,7 @@ import pytest
 from imds_proxy.errors import FileError
 from imds_proxy.files import target
 from imds_proxy.files.target import NamedAccess
+from imds_proxy.host.safe_path import UnsafePathError
 
 NOBODY = 65534
 
@@ -138,3 +139,199 @@ def test_a_signature_tells_every_change(file):
     written = target.signature(file)
     file.chmod(0o644)
     assert target.signature(file) != written
+
+
+# Users
+
+
+A, B = 4001, 4002
+SECRET = b"[default]\naws_secret_access_key = somebody's\n"
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+
+
+def own(path, uid, mode):
+    os.chown(path, uid, uid, follow_symlinks=False)
+    path.chmod(mode)
+    return path
+
+
+def refused(path, access, *, user=None):
+    """Why nothing is read or written."""
+    before = path.lstat() if os.path.lexists(path) else None
+    with pytest.raises((FileError, UnsafePathError)) as caught, target.opened(path, access, user=user):
+        pass
+    assert (path.lstat() if os.path.lexists(path) else None) == before
+    return caught.value.strerror if isinstance(caught.value, OSError) else caught.value.message
+
+
+@pytest.fixture
+def homes(tmp_path):
+    """`a` and `b`, each of a user's."""
+    for name, uid in (("a", A), ("b", B)):
+        (tmp_path / name).mkdir()
+        own(tmp_path / name, uid, 0o700)
+    return tmp_path
+
+
+@as_root
+@pytest.mark.parametrize("owner", [None, str(A)])
+def test_a_file_of_neither_the_owner_nor_the_daemon_is_not_touched(file, owner):
+    """Its content would be given away, or what it is for would be lost."""
+    file.write_bytes(SECRET)
+    own(file, B, 0o600)
+    assert f"belongs to uid {B}, neither its owner" in refused(file, NamedAccess(owner=owner))
+    assert file.read_bytes() == SECRET
+
+
+@as_root
+def test_a_file_of_the_owner_or_the_daemon_is_replaced(file):
+    """The owner was added to the config, or taken out of it for an own file of the owner's."""
+    file.write_bytes(b"old")
+    replace(file, b"new", NamedAccess(owner=str(A)))
+    assert (file.read_bytes(), file.stat().st_uid) == (b"new", A)
+    replace(file, b"newer", NamedAccess(owner=str(A)))
+    assert file.read_bytes() == b"newer"
+    assert "neither its owner (uid 0)" in refused(file, NamedAccess())
+
+
+@as_root
+def test_a_file_that_was_written_and_given_away_by_root_is_known_again(file):
+    """A slip of an operator's is put right within seconds, as any other is."""
+    written = replace(file, b"new", NamedAccess())
+    os.chown(file, B, B)
+    refused(file, NamedAccess())
+    with target.opened(file, NamedAccess(), written) as found:
+        assert found.read() == b"new"
+        found.replace(b"newer")
+    assert file.stat().st_uid == 0
+
+
+@as_root
+def test_a_file_of_roots_in_a_users_folder_is_not_given_to_the_user(homes):
+    """The user can move any file of root's there that is in a folder of the user's."""
+    path = homes / "a/file"
+    path.write_bytes(SECRET)
+    path.chmod(0o600)
+    assert "may have been moved here by another user" in refused(path, NamedAccess(owner=str(A)))
+    assert "may have been moved here by another user" in refused(path, NamedAccess(0o640, group=str(A)))
+    replace(path, b"new", NamedAccess())  # shows nobody anything
+
+
+@as_root
+@pytest.mark.parametrize("mode", [0o775, 0o777, 0o1777, 0o2775])
+def test_where_others_can_put_files_no_file_is_opened_to_more_users(homes, mode):
+    """A user of the folder's group would read what another user, or root, keeps there."""
+    shared = homes / "shared"
+    shared.mkdir()
+    own(shared, 0, mode)
+    for uid in (0, A):
+        path = shared / f"of{uid}"
+        path.write_bytes(SECRET)
+        own(path, uid, 0o600)
+        assert "may have been moved" in refused(path, NamedAccess(0o640, owner=str(A), group=str(B)))
+        own(path, A, 0o600)
+        replace(path, b"new", NamedAccess(owner=str(A)))
+
+
+@as_root
+def test_a_file_is_given_to_nobody_in_the_folder_of_another(homes):
+    assert f"is in a folder of uid {B}'s, not of its owner's" in refused(homes / "b/file", NamedAccess(owner=str(A)))
+    replace(homes / "a/file", b"new", NamedAccess(owner=str(A)))
+    replace(homes / "b/file", b"new", NamedAccess(0o640, group=str(B)))  # of root's, for a program of b's
+    replace(homes / "b/file", b"newer", NamedAccess(0o640, group=str(B)))
+
+
+@as_root
+@pytest.mark.parametrize("where", ["a/link", "a/link/inner"])
+def test_a_folder_of_the_owners_that_is_a_link_is_refused(homes, where):
+    (homes / "b/inner").mkdir()
+    own(homes / "b/inner", B, 0o700)
+    (homes / "a/link").symlink_to(homes / "b")
+    os.chown(homes / "a/link", A, A, follow_symlinks=False)
+    assert "is a symbolic link of uid 4001" in refused(homes / where / "file", NamedAccess(owner=str(A)))
+    assert target.signature(homes / where / "file") is None
+
+
+@as_root
+def test_a_link_of_somebody_elses_in_a_shared_folder_is_refused(homes):
+    """In /tmp a user could have any file of root's there replaced."""
+    shared = homes / "shared"
+    shared.mkdir()
+    own(shared, 0, 0o1777)
+    (shared / "real").write_bytes(SECRET)
+    (shared / "file").symlink_to("real")
+    os.chown(shared / "file", A, A, follow_symlinks=False)
+    assert "is a symbolic link of uid 4001, whose folder it is not" in refused(shared / "file", NamedAccess())
+    assert (shared / "real").read_bytes() == SECRET
+
+
+@as_root
+def test_a_link_of_the_users_in_the_users_folder_is_followed_to_the_users_own_file(homes):
+    """As dotfile managers make them."""
+    (homes / "a/file").symlink_to("real")
+    os.chown(homes / "a/file", A, A, follow_symlinks=False)
+    replace(homes / "a/file", b"new", NamedAccess(owner=str(A)))
+    assert (homes / "a/real").read_bytes() == b"new"
+    (homes / "a/file").unlink()
+    (homes / "a/file").symlink_to(homes / "a/real")
+    os.chown(homes / "a/file", A, A, follow_symlinks=False)
+    replace(homes / "a/file", b"newer", NamedAccess(owner=str(A)))
+    (homes / "a/real").unlink()
+    (homes / "a/real").write_bytes(SECRET)
+    assert "may have been moved here" in refused(homes / "a/file", NamedAccess(owner=str(A)))
+    assert (homes / "a/real").read_bytes() == SECRET
+
+
+@as_root
+def test_what_is_swapped_between_the_look_and_the_read_is_not_read(homes):
+    """The user renames the files of a folder as fast as the machine does."""
+    path, other = homes / "a/file", homes / "a/other"
+    replace(path, b"mine", NamedAccess(owner=str(A)))
+    other.write_bytes(SECRET)
+    with target.opened(path, NamedAccess(owner=str(A))) as found:
+        other.rename(path)
+        with pytest.raises(FileError, match="may have been moved here"):
+            found.read()
+
+
+@as_root
+def test_what_is_given_to_another_while_it_is_read_is_not_used(file, monkeypatch):
+    replace(file, b"mine", NamedAccess())
+    real = os.fstat
+    with target.opened(file, NamedAccess()) as found:
+
+        def fstat(descriptor):
+            status = real(descriptor)
+            os.chown(file, B, B)
+            return status
+
+        monkeypatch.setattr(os, "fstat", fstat)
+        with pytest.raises(FileError, match="while it was read"):
+            found.read()
+
+
+@as_root
+def test_a_folder_that_is_swapped_after_the_check_is_not_written_to(homes):
+    """One folder serves for the check, the read and the write."""
+    (homes / "a/inner").mkdir()
+    own(homes / "a/inner", A, 0o700)
+    (homes / "b/file").write_bytes(SECRET)
+    with target.opened(homes / "a/inner/file", NamedAccess(owner=str(A))) as found:
+        (homes / "a/inner").rename(homes / "a/moved")
+        (homes / "a/inner").symlink_to(homes / "b")
+        assert found.read() == b""
+        found.replace(b"new")
+    assert (homes / "a/moved/file").read_bytes() == b"new"
+    assert (homes / "b/file").read_bytes() == SECRET
+
+
+@as_root
+def test_the_daemon_may_be_another_user_than_root(homes):
+    """Each looks with its own eyes: what is root's is not such a daemon's."""
+    (homes / "a/file").write_bytes(b"roots")
+    assert "neither its owner (uid 4001) nor the daemon's user (uid 4001)" in refused(
+        homes / "a/file", NamedAccess(), user=A
+    )
+    own(homes / "a/file", A, 0o600)
+    with target.opened(homes / "a/file", NamedAccess(), user=A) as found:
+        assert found.read() == b"roots"
