@@ -31,9 +31,10 @@ def register(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line per role; 1 if any does not work, or if another user has the port of a listener."""
+    """Print a line per role, per unsafe path, and per listener whose port another user has; 1 if any is not well."""
     from imds_proxy.callers.remarks import remarks
     from imds_proxy.callers.service_accounts import missing_package
+    from imds_proxy.cli.check_paths import print_unsafe_paths
     from imds_proxy.host.process_hardening import harden
     from imds_proxy.telemetry import log
 
@@ -49,8 +50,9 @@ def run(options: argparse.Namespace) -> int:
         raise error
     for remark in remarks(config):
         print(f"  remark: {remark}")
+    unsafe = print_unsafe_paths(config)
     foreign = _foreign_listeners(config)
-    return asyncio.run(_try_roles(config)) or foreign
+    return asyncio.run(_try_roles(config)) or int(unsafe) or foreign
 
 
 def _foreign_listeners(config: Config) -> int:

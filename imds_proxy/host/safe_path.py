@@ -120,6 +120,27 @@ def open_file(
         return descriptor
 
 
+def judge_path(path: Path | str, *, made: bool = False, any_owner: bool = False, user: int | None = None) -> None:
+    """Raise UnsafePathError where `open_file` would, without opening or making anything.
+
+    Args:
+        path: Of a file or folder.
+        made: Whether it would be made where it is missing.
+        any_owner: As for `open_file`.
+        user: The daemon's; left out: this process's.
+    """
+    with _Walk(user) as walk:
+        name = walk.enter_folder_of(path)
+        try:
+            status = os.stat(name, dir_fd=walk.folder, follow_symlinks=False)
+        except FileNotFoundError:
+            if made:
+                walk.judge_new(name)
+        else:
+            if not any_owner:
+                walk.judge(name, status)
+
+
 def is_in_folder(folder: int, path: str, *, user: int | None = None) -> bool:
     """Whether a path, as a link in an open folder has it, leads to that very folder on a safe way."""
     try:

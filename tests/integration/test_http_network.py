@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 
 from imds_proxy.demo.aws_double import free_port
 from imds_proxy.errors import Denied, Invalid, Unreachable
+from imds_proxy.sources import web
 from support.credential_service import ROLE_ARN, Proxy
 from support.daemon import HOST
 from support.http_source import SHAPES, clear_environment, fetch, no_secret_of, refused, serving, source
@@ -154,6 +155,23 @@ async def test_a_certificate_that_was_replaced_is_shown_the_next_time(serve, com
         await one.fetch()
     company.authority.issue_cert("host.example").private_key_and_cert_chain_pem.write_to_path(str(shown))
     await one.fetch()
+
+
+async def test_what_is_shown_is_what_was_found_to_be_private(serve, company, mutual_tls, tmp_path, monkeypatch):
+    """Who can swap the file after the look at it would have another key used, and see by the answer what it fits."""
+    shown, service = tmp_path / "host.pem", serve("iot", tls=mutual_tls)
+    shown.touch(0o600)
+    company.authority.issue_cert("host.example").private_key_and_cert_chain_pem.write_to_path(str(shown))
+    real = web.read_file
+
+    def read_and_swap(*arguments, **options):
+        content = real(*arguments, **options)
+        shown.write_bytes(b"another")
+        return content
+
+    monkeypatch.setattr(web, "read_file", read_and_swap)
+    await fetch(url=service.url, shape="iot", ca_bundle=company.ca, client_certificate=str(shown))
+    assert len(service.sessions) == 1
 
 
 async def test_a_service_beyond_is_asked_through_the_proxy_with_its_login(serve, company, tls, monkeypatch):

@@ -166,6 +166,26 @@ def test_what_another_user_could_have_put_there_is_not_written_to(file, path, pl
     assert file.append([b"two\n"]) == 1
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_in_a_users_folder_no_log_is_made_or_written_to(path):
+    """The user could have lines added to any file of root's, or take the log away."""
+    home, elsewhere = path.parent / "home", path.parent / "elsewhere"
+    for folder in (home, elsewhere):
+        folder.mkdir()
+    (home / "link").symlink_to(elsewhere)
+    for each in (home, home / "link"):
+        os.chown(each, 4001, 4001, follow_symlinks=False)
+    for where in (home / "audit.log", home / "link/audit.log"):
+        with pytest.raises(OSError, match="uid 4001"):
+            AuditFile(str(where)).append([b"line\n"])
+    (home / "roots").write_bytes(b"")
+    with pytest.raises(OSError, match="belongs to uid 0, but its folder to uid 4001"):
+        AuditFile(str(home / "roots")).append([b"line\n"])
+    assert (home / "roots").read_bytes() == b""
+    assert sorted(home.iterdir()) == [home / "link", home / "roots"]
+    assert list(elsewhere.iterdir()) == []
+
+
 @pytest.fixture
 def on_a_small_disk(path):
     """`on_a_small_disk(call)`: its result, in a thread where the file's folder is a file system of 64 kB."""

@@ -1,5 +1,6 @@
 """The files of an agent's host, as text and on disk."""
 
+import os
 import stat
 import tomllib
 
@@ -190,6 +191,18 @@ def test_a_link_to_a_file_stays_a_link(tmp_path):
     replace(tmp_path / "link", "two", 0o644)
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "two"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+@pytest.mark.parametrize("link", ["file", "folder"])
+def test_a_link_of_another_users_is_not_followed(tmp_path, link):
+    """An operator who is root would write to any file of the user's choice."""
+    (tmp_path / "real").write_text("one")
+    (tmp_path / link).symlink_to("real" if link == "file" else ".")
+    os.chown(tmp_path / link, 4001, 4001, follow_symlinks=False)
+    with pytest.raises(FileError, match="is a symbolic link of uid 4001"):
+        replace(tmp_path / ("file" if link == "file" else "folder/real"), "two", 0o644)
+    assert (tmp_path / "real").read_text() == "one"
 
 
 def test_a_file_that_cannot_be_written_is_whole(tmp_path):

@@ -161,3 +161,47 @@ def test_a_user_that_is_not_root_takes_no_secret_that_a_group_can_change(open_fo
     else:
         wanted = "chmod 640" if owner == 0 else "chmod 600"
         assert wanted in as_nobody(lambda: refused(path).advice)
+
+
+# Other users' folders
+
+
+@pytest.fixture
+def homes(tmp_path):
+    """`a`, of a user's, and `private`, of root's, with a secret in it."""
+    for name in ("a", "private"):
+        (tmp_path / name).mkdir()
+    os.chown(tmp_path / "a", NOBODY, NOBODY)
+    write(tmp_path / "private/f", b"another role's")
+    return tmp_path
+
+
+@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize("link", ["f", "folder"])
+def test_a_link_of_a_user_leads_to_no_other_file(homes, link, private):
+    """A role of the user's would have the credentials that another one's file holds."""
+    (homes / "a" / link).symlink_to(homes / "private" / ("f" if link == "f" else ""))
+    os.chown(homes / "a" / link, NOBODY, NOBODY, follow_symlinks=False)
+    error = refused(homes / "a" / ("f" if link == "f" else "folder/f"), private=private)
+    assert f"a/{link} is a symbolic link of uid {NOBODY}" in error.message
+    assert "belong to root or to the user the daemon runs as" in error.advice
+
+
+def test_a_secret_of_roots_in_a_users_folder_is_refused(homes):
+    """The user can put any of them in the place of another."""
+    write(homes / "a/f")
+    assert "belongs to uid 0, but its folder to uid" in refused(homes / "a/f").message
+
+
+def test_a_file_that_decides_whom_to_believe_is_nobody_elses_to_change(homes):
+    """Who swaps it between the read and the look at its owner would be believed."""
+
+    def read_trusted(path):
+        return read_file("deploy", str(path), "key set", private=False, trusted=True)
+
+    assert read_trusted(write(homes / "f", mode=0o644)) == b"x"
+    with pytest.raises(Invalid, match="can be changed by other users"):
+        read_trusted(write(homes / "f", mode=0o664))
+    os.chown(write(homes / "f"), NOBODY, NOBODY)
+    with pytest.raises(Invalid, match="can be changed by other users"):
+        read_trusted(homes / "f")

@@ -135,3 +135,25 @@ def test_half_a_document_is_nothing(state, saved):
     path = state.path / "credentials/deploy.json"
     path.write_bytes(path.read_bytes().replace(b"expiration", b"expires"))
     assert saved.load("deploy", SHAPE, NOW) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_a_user_cannot_put_another_folder_in_its_place(tmp_path):
+    """The daemon would take its keys from there, or leave its secrets in any folder of root's."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for folder in (home, elsewhere):
+        folder.mkdir()
+    os.chown(home, 4001, 4001)
+    with pytest.raises(StateError, match="cannot be used"):
+        open_state_dir(home / "state")
+    assert list(home.iterdir()) == []
+    state = open_state_dir(elsewhere / "state")
+    state.write("key", b"x")
+    (elsewhere / "state").rename(elsewhere / "moved")
+    (elsewhere / "state").symlink_to("moved")
+    os.chown(elsewhere / "state", 4001, 4001, follow_symlinks=False)
+    with pytest.raises(StateError, match="is a symbolic link of uid 4001"):
+        state.read("key")
+    with pytest.raises(StateError, match="is a symbolic link of uid 4001"):
+        state.write("key", b"y")
+    assert (elsewhere / "moved/key").read_bytes() == b"x"

@@ -216,3 +216,26 @@ async def test_a_full_disk_is_told(full_disk, files, lines):
     (line,) = lines()
     assert "No space left" in line["error"]
     assert files.match(b"") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+async def test_a_users_link_opens_no_other_grants_door_and_has_no_file_made(files, tmp_path, lines):
+    """Root would make a file of the user's choice, anywhere."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/token").symlink_to(put(tmp_path / "others", TOKEN))
+    (tmp_path / "home/folder").symlink_to(tmp_path)
+    for path in (tmp_path / "home/token", tmp_path / "home/folder", tmp_path / "home"):
+        os.chown(path, 12345, 12345, follow_symlinks=False)
+    await files.follow([str(tmp_path / "home/token"), str(tmp_path / "home/folder/made")])
+    assert files.match(TOKEN) is None
+    assert not (tmp_path / "made").exists()
+    assert ["is a symbolic link of uid 12345" in line["error"] for line in lines()] == [True, True]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+async def test_a_token_of_roots_in_a_users_folder_counts(files, tmp_path):
+    """As the daemon makes it, for a group of the user's to read."""
+    (tmp_path / "home").mkdir()
+    os.chown(tmp_path / "home", 12345, 12345)
+    await files.follow([str(tmp_path / "home/token")])
+    assert files.match((tmp_path / "home/token").read_bytes()) == str(tmp_path / "home/token")
