@@ -7,7 +7,7 @@ from imds_proxy import atomic_file
 from imds_proxy.atomic_file import PRIVATE
 from imds_proxy.errors import ImdsProxyError
 from imds_proxy.host import safe_path
-from imds_proxy.host.safe_path import UnsafePathError
+from imds_proxy.host.path_walk import UnsafePathError
 
 _PRIVATE_DIR = 0o700
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from imds_proxy.config import Config
 from imds_proxy.errors import FileError
 from imds_proxy.files import target
+from imds_proxy.files.named_access import NamedAccess
 from imds_proxy.host import safe_path
-from imds_proxy.host.safe_path import UnsafePathError
+from imds_proxy.host.path_walk import UnsafePathError
 from imds_proxy.state import default_state_dir
 
 
@@ -26,7 +27,7 @@ def unsafe_paths(config: Config) -> Iterator[tuple[str, FileError]]:
     """The key of each path that the daemon would refuse, and why; what roles read is said when they are tried."""
     user = _daemon_user(config)
     for number, entry in enumerate(config.files):
-        access = target.NamedAccess(int(entry.mode, 8), entry.owner, entry.group)
+        access = NamedAccess(int(entry.mode, 8), entry.owner, entry.group)
         try:
             with target.opened(Path(entry.path), access, user=user):
                 pass

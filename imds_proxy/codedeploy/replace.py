@@ -7,7 +7,7 @@ from imds_proxy import atomic_file
 from imds_proxy.atomic_file import Access
 from imds_proxy.errors import FileError
 from imds_proxy.host import safe_path
-from imds_proxy.host.safe_path import UnsafePathError
+from imds_proxy.host.path_walk import UnsafePathError
 
 
 def replace(path: Path, content: str, mode: int) -> None:

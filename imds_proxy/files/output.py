@@ -16,6 +16,7 @@ from imds_proxy.disk_errors import HANGS, write_failure
 from imds_proxy.errors import FileError
 from imds_proxy.files import formats, target
 from imds_proxy.files.after import After
+from imds_proxy.files.named_access import NamedAccess
 from imds_proxy.renewal.schedule import LEFT_IN_A_FILE, long_enough
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import FileStats
@@ -158,7 +159,7 @@ class Output:
         if not renewed and target.signature(self.path) == self._signature:
             return False
         entry = held[0][0]
-        access = target.NamedAccess(int(entry.mode, 8), entry.owner, entry.group)
+        access = NamedAccess(int(entry.mode, 8), entry.owner, entry.group)
         with target.opened(self.path, access, self._signature) as file:
             if file.is_one_of(own_credentials_files()):  # by another way to write its path
                 raise FileError(SHARED_CREDENTIALS_FILE, "configure another path")

@@ -7,11 +7,9 @@ path, and OSError; the old file is whole then.
 """
 
 import contextlib
-import grp
 import os
-import pwd
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,28 +17,13 @@ from typing import Final
 from imds_proxy import atomic_file
 from imds_proxy.atomic_file import Access
 from imds_proxy.errors import FileError
+from imds_proxy.files.named_access import NamedAccess
 from imds_proxy.host import safe_path
-from imds_proxy.host.safe_path import Folder
+from imds_proxy.host.path_walk import Folder, is_unmapped
 
 _LARGEST: Final = 1 << 20  # bytes
-_LARGEST_ID: Final = 2**32 - 2  # the one after it means "leave it" to chown
 _MOST_LINKS: Final = 8
 _ROOT: Final = 0
-
-
-@dataclass(frozen=True, slots=True)
-class NamedAccess:
-    """Who may do what with a file; owner and group by name or number, None: whoever this process is."""
-
-    mode: int = 0o600
-    owner: str | None = None
-    group: str | None = None
-
-    def numbers(self) -> Access:
-        """The same by number; raises FileError for a user or group that is not there."""
-        owner = _number(self.owner, "owner", lambda name: pwd.getpwnam(name).pw_uid)
-        group = _number(self.group, "group", lambda name: grp.getgrnam(name).gr_gid)
-        return Access(self.mode, owner, group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +156,15 @@ class OpenTarget:
             self._refuse_strangers(status)
 
     def _is_what_was_written(self, status: os.stat_result) -> bool:
-        """Whether it is the very file that was written last, to whomever root may have given it since."""
+        """Whether it is the very file that was written last, for this owner, whomever root has given it to since."""
+        if self.written is None or self.written.access.owner != self.owner:
+            return False
         now = _signature(status)
-        return self.written is not None and (now.file, now.content) == (self.written.file, self.written.content)
+        return (now.file, now.content) == (self.written.file, self.written.content)
 
     def _refuse_strangers(self, status: os.stat_result) -> None:
         uid = status.st_uid
-        if uid != self.user and (uid != self.owner or safe_path.is_unmapped(uid)):
+        if uid != self.user and (uid != self.owner or is_unmapped(uid)):
             raise FileError(
                 f"belongs to uid {uid}, neither its owner (uid {self.owner}) nor the daemon's user (uid {self.user})",
                 "correct owner or the path; or chown the file, if all that is in it may be the owner's; or remove it",
@@ -195,10 +180,15 @@ class OpenTarget:
         """Whether somebody else than root could read the file as it is wanted who cannot read it as it is."""
         if self.owner not in {_ROOT, status.st_uid}:
             return True
-        own = self.folder.status.st_gid if self.folder.status.st_mode & stat.S_ISGID else os.getegid()
-        group = own if self.wanted.group == -1 else self.wanted.group
+        group = self._own_group(status) if self.wanted.group == -1 else self.wanted.group
         closed = ~status.st_mode if group == status.st_gid else stat.S_IRWXG
         return bool(self.wanted.mode & stat.S_IRWXG & closed)
+
+    def _own_group(self, status: os.stat_result) -> int:
+        """The group that the daemon gives a file by leaving it out."""
+        if self.folder.status.st_mode & stat.S_ISGID:
+            return self.folder.status.st_gid
+        return os.getegid() if self.user == os.geteuid() else status.st_gid
 
 
 def _file_name(folder: Folder, name: str, user: int) -> str:
@@ -247,18 +237,3 @@ def _signature(status: os.stat_result) -> Signature:
         Access.of(status),
         (status.st_size, status.st_mtime_ns),
     )
-
-
-def _number(name: str | None, key: str, look_up: Callable[[str], int]) -> int:
-    if name is None:
-        return -1
-    try:
-        number = int(name) if name.isdecimal() else look_up(name)
-    except KeyError:
-        kind = "user" if key == "owner" else "group"
-        raise FileError(
-            f'cannot be written: there is no {kind} "{name}" on this host', f"create it, or correct {key}"
-        ) from None
-    if number > _LARGEST_ID:
-        raise FileError(f"cannot be written: {number} is no number of an {key}", f"correct {key}")
-    return number

@@ -14,6 +14,7 @@ import pytest
 from imds_proxy import atomic_file
 from imds_proxy.atomic_file import PRIVATE, Access
 from imds_proxy.files import target
+from imds_proxy.files.named_access import NamedAccess
 
 NOBODY = 65534
 LEFTOVER = ".file.imds-proxy.0123abcd"
@@ -157,7 +158,7 @@ def test_a_link_is_replaced_and_not_followed(file, tmp_path):
 
 @pytest.mark.parametrize(
     ("replace", "access"),
-    [(atomic_file.replace, PRIVATE), (replace_output, target.NamedAccess())],
+    [(atomic_file.replace, PRIVATE), (replace_output, NamedAccess())],
     ids=["any", "output"],
 )
 def test_a_folder_that_is_swapped_for_a_link_meanwhile_is_the_one_that_was_opened(

@@ -8,8 +8,8 @@ import pytest
 
 from imds_proxy.errors import FileError
 from imds_proxy.files import target
-from imds_proxy.files.target import NamedAccess
-from imds_proxy.host.safe_path import UnsafePathError
+from imds_proxy.files.named_access import NamedAccess
+from imds_proxy.host.path_walk import UnsafePathError
 
 NOBODY = 65534
 
@@ -202,8 +202,12 @@ def test_a_file_that_was_written_and_given_away_by_root_is_known_again(file):
     refused(file, NamedAccess())
     with target.opened(file, NamedAccess(), written) as found:
         assert found.read() == b"new"
-        found.replace(b"newer")
+        written = found.replace(b"newer")
     assert file.stat().st_uid == 0
+    replace(file, SECRET, NamedAccess(owner=str(A)))  # with what else is A's in it
+    with pytest.raises(FileError), target.opened(file, NamedAccess(owner=str(B)), target.signature(file)):
+        pass
+    assert written != target.signature(file)
 
 
 @as_root

@@ -1,4 +1,4 @@
-"""The way to a file, where other users own a part of it (host/safe_path.py)."""
+"""The way to a file, where other users own a part of it (host/safe_path.py, host/path_walk.py)."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imds_proxy.host import safe_path
-from imds_proxy.host.safe_path import ANYONE, UnsafePathError
+from imds_proxy.host.path_walk import ANYONE, UnsafePathError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 
@@ -148,6 +148,13 @@ def test_dots_in_a_path_are_steps_too(homes):
     assert "belongs to uid 0" in refused(f"{homes}/a/../root")
 
 
+def test_a_relative_path_begins_where_the_process_does(homes, monkeypatch):
+    """state_dir may be one."""
+    monkeypatch.chdir(homes / "root")
+    file(homes / "root/file")
+    assert content("file") == content("../root/file") == b"content"
+
+
 def test_links_in_a_circle_end(homes):
     link(homes / "one", "two")
     link(homes / "two", "one")
@@ -250,12 +257,12 @@ def test_no_descriptor_is_left_open(homes):
 
 IN_NAMESPACE = """
 import os, sys
-from imds_proxy.host import safe_path
+from imds_proxy.host import path_walk, safe_path
 for path in sys.argv[1:]:
     try:
         with safe_path.open_folder(path):
             print("ok")
-    except safe_path.UnsafePathError as error:
+    except path_walk.UnsafePathError as error:
         print(error.strerror)
 """
 
