@@ -55,7 +55,13 @@ def open_folder(path: Path) -> Iterator[int]:
 
 
 def replace_in(
-    folder: int, name: str, content: bytes, access: Access, *, folder_sync_required: bool = True
+    folder: int,
+    name: str,
+    content: bytes,
+    access: Access,
+    *,
+    folder_sync_required: bool = True,
+    inherits: bool = True,
 ) -> os.stat_result:
     """Make `content` that of a file in an open folder.
 
@@ -65,6 +71,7 @@ def replace_in(
         content: All of it.
         access: Holds whatever the umask is, and before there is content.
         folder_sync_required: Whether a file system that cannot sync folders, as some network file systems, is an error.
+        inherits: Whether an access control list that the folder gives to new files is left to them.
 
     Returns:
         The new file's status.
@@ -75,6 +82,8 @@ def replace_in(
     descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if not inherits:
+                _remove_list(descriptor)
             _give(descriptor, access)
             file.write(content)
             file.flush()
@@ -118,6 +127,15 @@ def _give(descriptor: int, access: Access) -> None:
     os.fchmod(descriptor, access.mode)
     if access.owner not in {-1, status.st_uid}:
         os.fchown(descriptor, access.owner, -1)
+
+
+def _remove_list(descriptor: int) -> None:
+    """Remove the access control list (acl(5)) that a file was born with."""
+    try:
+        os.removexattr(descriptor, "system.posix_acl_access")
+    except OSError as error:
+        if error.errno not in {errno.ENODATA, errno.ENOTSUP}:
+            raise
 
 
 def _sync(folder: int, *, required: bool) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -103,10 +103,14 @@ class OpenTarget:
         """Whether one of the paths is another way to write this file's."""
         return any(map(self._is, paths))
 
+    @property
+    def _is_in_strangers_folder(self) -> bool:
+        return self.folder.status.st_uid not in {_ROOT, self.user, self.owner}
+
     def judge(self) -> None:
         """Refuse a folder or a file that belongs to neither the owner nor the daemon's user; raises FileError."""
         uid = self.folder.status.st_uid
-        if self.owner != self.user and uid not in {_ROOT, self.user, self.owner}:
+        if self.owner != self.user and self._is_in_strangers_folder:
             advice = "configure a path in a folder of the owner's or of root's"
             raise FileError(f"is in a folder of uid {uid}'s, not of its owner's (uid {self.owner})", advice)
         if self.status is not None:
@@ -131,9 +135,20 @@ class OpenTarget:
 
     def replace(self, content: bytes) -> Signature:
         """Make `content` the file's. Raises OSError; the old file is whole then."""
-        folder = self.folder.descriptor
-        status = atomic_file.replace_in(folder, self.name, content, self.wanted, folder_sync_required=False)
+        status = atomic_file.replace_in(
+            self.folder.descriptor,
+            self.name,
+            content,
+            self._given(),
+            folder_sync_required=False,
+            inherits=not self._is_in_strangers_folder,
+        )
         return _signature(status)
+
+    def _given(self) -> Access:
+        """The access of a new file: its group is not left to a setgid bit that a stranger has set."""
+        group = os.getegid() if self.wanted.group == -1 and self._is_in_strangers_folder else self.wanted.group
+        return replace(self.wanted, group=group)
 
     def _is(self, path: str) -> bool:
         """By device and inode of the folder, or of the file: names may differ."""
@@ -186,7 +201,7 @@ class OpenTarget:
 
     def _own_group(self, status: os.stat_result) -> int:
         """The group that the daemon gives a file by leaving it out."""
-        if self.folder.status.st_mode & stat.S_ISGID:
+        if self.folder.status.st_mode & stat.S_ISGID and not self._is_in_strangers_folder:
             return self.folder.status.st_gid
         return os.getegid() if self.user == os.geteuid() else status.st_gid
 

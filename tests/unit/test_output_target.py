@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import struct
 
 import pytest
 
@@ -243,6 +244,19 @@ def test_a_file_is_given_to_nobody_in_the_folder_of_another(homes):
     replace(homes / "a/file", b"new", NamedAccess(owner=str(A)))
     replace(homes / "b/file", b"new", NamedAccess(0o640, group=str(B)))  # of root's, for a program of b's
     replace(homes / "b/file", b"newer", NamedAccess(0o640, group=str(B)))
+
+
+@as_root
+def test_in_the_folder_of_another_the_folder_gives_no_user_a_right_to_the_file(homes):
+    """Its owner says there what every new file gets: a group, and users in an access control list."""
+    own(homes / "a", A, 0o2700)
+    entries = ((0x01, 6, 2**32 - 1), (0x02, 4, A), (0x04, 4, 2**32 - 1), (0x10, 6, 2**32 - 1), (0x20, 0, 2**32 - 1))
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(homes / "a", "system.posix_acl_default", acl)
+    replace(homes / "a/file", b"new", NamedAccess(0o640))
+    status = (homes / "a/file").stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (0, 0, 0o640)
+    assert "system.posix_acl_access" not in os.listxattr(homes / "a/file")
 
 
 @as_root
