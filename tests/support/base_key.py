@@ -266,7 +266,10 @@ def _watch_files(folder: str, at: int) -> list[int]:
             inside = event in {"os.chmod", "os.chown"}
         else:  # a name without a path is one in a folder that is held open
             inside = str(place).startswith(folder) or not Path(str(place)).is_absolute()
-        if not inside or (event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY)):
+        flags = arguments[2] or 0 if event == "open" else 0
+        if event == "open" and (flags & os.O_PATH or not flags & (os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY)):
+            return  # to walk past a folder does nothing to it
+        if not inside:
             return
         count[0] += 1
         if count[0] == at:
