@@ -146,13 +146,18 @@ class Recorded:
         self.lines.append((who, said))
 
 
+def role_tokens(roles, clock):
+    """Those of roles that have been read: `CONTAINER_TOKEN` and the role's name."""
+    made = RoleTokens(clock)
+    made._tokens = {
+        name: RoleToken(hashlib.sha256((CONTAINER_TOKEN + name).encode()).digest(), clock.wall()) for name in roles
+    }
+    return made
+
+
 async def build(config, served, *, clock, region="eu-west-1", audit=None):
     """The data plane of `config`."""
-    of_roles = RoleTokens(clock)
-    of_roles._tokens = {
-        name: RoleToken(hashlib.sha256((CONTAINER_TOKEN + name).encode()).digest(), clock.wall()) for name in served
-    }
-    tokens = Tokens(SessionTokens(KEY), of_roles, TokenFiles(), ServiceAccounts())
+    tokens = Tokens(SessionTokens(KEY), role_tokens(served, clock), TokenFiles(), ServiceAccounts())
     await tokens.service_accounts.follow(config)
     await tokens.files.follow(())
     return data_plane(

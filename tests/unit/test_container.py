@@ -9,14 +9,15 @@ from imds_proxy.callers.service_accounts import KeysMissing, NotAccepted
 from imds_proxy.callers.token_files import TokenFiles
 from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
-from imds_proxy.metadata.container import ContainerCredentials, load_or_make_tokens
+from imds_proxy.metadata.container import ContainerCredentials
 from imds_proxy.metadata.message import Request
+from imds_proxy.metadata.role_tokens import load_or_make_tokens
 from imds_proxy.metadata.routes import route
 from imds_proxy.metadata.tokens import SessionTokens, Tokens
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.state import open_state_dir
 from imds_proxy.telemetry.stats import RenewalStats
-from support.plane import CONTAINER_TOKEN, KEY, credentials, role_table
+from support.plane import CONTAINER_TOKEN, KEY, credentials, role_table, role_tokens
 
 UID = 1000
 SHOP, OTHER = ServiceAccount("shop", "frontend", "frontend-1"), ServiceAccount("other", "job", "job-1")
@@ -55,15 +56,14 @@ class Container:
             path.chmod(0o600)
         self.token_files = TokenFiles()
 
-    def build(self, grants, *, held=ROLES, served=ROLES, sessions=None):
+    def build(self, grants, *, held=ROLES, served=ROLES, sessions=None, role_token_uids=None):
         tables = {name: role_table(name)[name] for name in ROLES}
         accounts = {"issuer": "https://cluster", "jwks_file": "/etc/jwks.json"}
         config = parse({"roles": tables, "grants": grants, "service_accounts": accounts}, "test")
         keepers = {name: Keeper(name, clock=Clock(), stats=RenewalStats()) for name in served}
         for name in set(held) & set(served):
             keepers[name].adopt(credentials(name), due=False)
-        of_roles = {name: (CONTAINER_TOKEN + name).encode() for name in ROLES}
-        tokens = Tokens(SessionTokens(KEY), of_roles, self.token_files, Accounts())
+        tokens = Tokens(SessionTokens(KEY), role_tokens(ROLES, Clock()), self.token_files, Accounts())
         self.keepers = keepers
         self._container = ContainerCredentials(
             grants=Grants(config.grants, None),
@@ -71,6 +71,7 @@ class Container:
             sessions=sessions or {},
             tokens=tokens,
             clock=Clock(),
+            role_token_uids=role_token_uids,
         )
 
     async def read(self):
@@ -143,6 +144,14 @@ async def test_a_roles_own_token_opens_that_role_alone(container):
     await container.read()
     for name in ROLES:
         assert container.opens(CONTAINER_TOKEN + name) == [name]
+
+
+async def test_a_roles_own_token_counts_for_its_users_alone(container):
+    """Sent to another user's listener by mistake, it would open the role for that user."""
+    container.build(grants_of(container), role_token_uids=frozenset({0, UID}))
+    await container.read()
+    for uid, opened in ((0, ["c"]), (UID, ["c"]), (UID + 1, []), (None, [])):
+        assert container.opens(CONTAINER_TOKEN + "c", uid=uid) == opened
 
 
 async def test_the_token_of_a_role_that_is_no_longer_handed_out_opens_nothing(container):
