@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import resource
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,8 +10,6 @@ from imds_proxy.cli import options as shared
 from imds_proxy.config import DEFAULT_PATH, Config
 from imds_proxy.config_file import load, parse
 from imds_proxy.errors import ConfigError
-
-_WANTED_FILES = 4096
 
 
 def register(verbs: Any) -> None:
@@ -44,10 +41,11 @@ def run(options: argparse.Namespace) -> int:
     import uvloop
 
     from imds_proxy.daemon import Daemon
+    from imds_proxy.host.open_files import raise_limit
     from imds_proxy.systemd import Notifier, passed_sockets
 
     config, read_again = _config(options)
-    _raise_file_limit()
+    raise_limit()
     daemon = Daemon(config, read_config=read_again, passed=passed_sockets(), notifier=Notifier())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(daemon.run())
@@ -69,11 +67,3 @@ def _config(options: argparse.Namespace) -> tuple[Config, Callable[[], Config] |
     if options.listen:
         data["metadata"] = {"listen": options.listen}
     return parse(data, "command line"), None
-
-
-def _raise_file_limit() -> None:
-    """A connection is a file, and the usual soft limit is as many as we admit connections."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(_WANTED_FILES, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

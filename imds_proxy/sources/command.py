@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import IO, Final
 
 from imds_proxy.errors import Denied, Invalid, Unreachable
+from imds_proxy.host.open_files import exhausted, limit_program
 from imds_proxy.sources.redaction import one_line, secrets_of_arguments
 
 _LARGEST: Final = 1 << 20  # bytes of standard output
@@ -62,6 +63,7 @@ async def run_command(
     """
     subject = f'role "{role}": {what} {command[0]}'
     run = _Run(_start(command, subject, silent=silent), given=secrets_of_arguments(command[1:]), silent=silent)
+    limit_program(run.process.pid)
     try:
         async with asyncio.timeout(timeout):
             await run.listen()
@@ -102,6 +104,8 @@ def _start(command: tuple[str, ...], subject: str, *, silent: bool) -> subproces
         advice = f"chmod +x {command[0]}, and see that the daemon's user may enter its folders and run files there"
         raise Invalid(f"{subject} may not be run by this user", advice) from None
     except (OSError, ValueError) as error:
+        if (shortage := exhausted(error)) is not None:
+            raise Unreachable(f"{subject} cannot be started: {shortage[0]}", shortage[1]) from None
         reason = getattr(error, "strerror", None) or "an argument holds a null character"
         advice = "correct it: a program for this machine, or a script whose first line names its interpreter"
         raise Invalid(f"{subject} cannot be started: {reason}", advice) from None
