@@ -11,7 +11,14 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from imds_proxy.config_callers import AuditConfig, GrantConfig, ServiceAccountsConfig, grant_mistakes
+from imds_proxy.config_callers import (
+    AccountName,
+    AuditConfig,
+    GrantConfig,
+    Network,
+    ServiceAccountsConfig,
+    grant_mistakes,
+)
 from imds_proxy.config_files import OutputFileConfig, file_mistakes
 from imds_proxy.config_listeners import listener_mistakes
 from imds_proxy.config_roles import PER_SERVICE_ACCOUNT, AnyRole
@@ -37,6 +44,13 @@ class AdminConfig(Table):
     """`[admin]`: the control plane."""
 
     listen: Listen = Field(DEFAULT_ADMIN_LISTEN, description="metrics, health and status")
+    allowed_hosts: tuple[str, ...] = Field((), description="Host names besides address literals and localhost")
+    allowed_users: tuple[AccountName, ...] = Field(
+        (), description="users of this host who see everything, besides root and the daemon's own"
+    )
+    allowed_addresses: tuple[Network, ...] = Field(
+        (), description="addresses and CIDRs of other hosts that see everything; any other sees whether it is healthy"
+    )
 
 
 class RenewalConfig(Table):

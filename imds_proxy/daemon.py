@@ -38,7 +38,7 @@ from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
 
 if TYPE_CHECKING:
-    from aiohttp.web import AppRunner
+    from imds_proxy.admin.app import ControlPlane
 
     from imds_proxy.renewal.saved import SavedSessions
 
@@ -90,7 +90,7 @@ class Daemon:
         self._systemd = SystemdReports(
             notifier or Notifier(""), lambda: self.config, self._roles, self._outputs, self._status
         )
-        self._admin: tuple[str, AppRunner] | None = None
+        self._admin: tuple[str, ControlPlane] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
@@ -169,7 +169,7 @@ class Daemon:
         await self._roles.close()
         await asyncio.gather(self._audit.close(), self._outputs.close())  # both may wait for a disk
         if self._admin is not None:
-            await self._admin[1].cleanup()
+            await self._admin[1].close()
 
     # Its parts
 
@@ -255,19 +255,22 @@ class Daemon:
     async def _open_admin(self) -> None:
         """Open the control plane, or move it; without it the data plane goes on."""
         from imds_proxy.admin import app  # noqa: PLC0415 - after the listeners are open
+        from imds_proxy.admin.pages import Documents  # noqa: PLC0415 - the same
         from imds_proxy.telemetry.metrics import Metrics  # noqa: PLC0415 - the same
 
         wanted, old = self.config.admin.listen, self._admin
         if old is not None and old[0] == wanted:
             return
         metrics = Metrics(self._requests, self._renewals, self._roles.held, self._roles.certificates, self.clock)
+        documents = Documents(self._status, metrics, lambda: self.config)
         try:
-            self._admin = wanted, await app.start(self._status, metrics, open_listener(wanted, self._assigned))
+            listening = open_listener(wanted, self._assigned)
+            self._admin = wanted, await app.start(documents, self._identity.connections, listening, wanted)
         except ListenError as error:
             log.error("no control plane", extra={"error": error.message, "advice": error.advice})  # noqa: TRY400
             return
         if old is not None:
-            await old[1].cleanup()
+            await old[1].close()
 
     def _renewed(self) -> None:
         """After every attempt of any role."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from imds_proxy.errors import FileError
 from imds_proxy.host.path_walk import UnsafePathError
+from imds_proxy.host.open_files import exhausted
 
 HANGS: Final = "see whether the file system it is on, a network one perhaps, works; it is retried"
 """What to do about a file that does not answer."""
@@ -31,6 +32,8 @@ def write_failure(path: Path | str, error: FileError | OSError, advice: Mapping[
     """
     if isinstance(error, FileError):
         return FileError(f"{path} {error.message}", error.advice)
+    if (shortage := exhausted(error)) is not None:
+        return FileError(f"{path} cannot be written: {shortage[0]}", shortage[1])
     number = error.errno or 0
     if isinstance(error, UnsafePathError):
         return FileError(f"{path} cannot be written: {error.strerror}", error.advice)

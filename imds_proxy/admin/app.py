@@ -1,56 +1,92 @@
-"""The control plane's HTTP server: `/metrics`, `/healthz`, `/readyz`, `/status.json`."""
+"""The control plane's HTTP server: `/metrics`, `/healthz`, `/livez`, `/readyz`, `/status.json`."""
 
-import json
+import logging
 import socket
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
-from imds_proxy.admin.status import Status
-from imds_proxy.telemetry.metrics import Metrics
+from imds_proxy.admin.accepting import Accepting
+from imds_proxy.admin.connections import Connections
+from imds_proxy.admin.gate import Gate, add_headers
+from imds_proxy.admin.pages import Documents, Pages
+from imds_proxy.admin.viewer import Viewers
+from imds_proxy.callers.identify import Callers
+from imds_proxy.host.open_files import limit, shares
+from imds_proxy.telemetry.log import told
 
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SHUTDOWN_TIME = 1.0
+log = logging.getLogger(__name__)
+
+_SHUTDOWN_TIME: Final = 1.0
+_LINGER_TIME: Final = 1.0
 
 
-def application(status: Status, metrics: Metrics) -> web.Application:
-    """The control plane."""
+class ControlPlane:
+    """The server on one socket, from `start` to `close`."""
 
-    async def exposition(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.exposition(), headers={"Content-Type": _METRICS_TYPE})
+    def __init__(self, runner: web.AppRunner, connections: Connections, accepting: Accepting) -> None:
+        self._runner = runner
+        self._connections = connections
+        self._accepting = accepting
 
-    async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="the loop turns\n")
+    async def close(self) -> None:
+        """Accept no more, let requests that have begun end, cut off the rest."""
+        self._accepting.close()
+        await self._runner.cleanup()
+        self._connections.close()
 
-    async def readyz(_: web.Request) -> web.Response:
-        missing = status.not_ready()
-        body = {"ready": not missing, "missing": missing}
-        return web.json_response(body, status=503 if missing else 200, dumps=_indented)
 
-    async def status_json(_: web.Request) -> web.Response:
-        return web.json_response(status.document(), dumps=_indented)
+async def start(documents: Documents, callers: Callers, listening: socket.socket, name: str) -> ControlPlane:
+    """Serve on a bound socket.
 
-    app = web.Application()
-    app.router.add_get("/metrics", exposition)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/status.json", status_json)
-    app.on_response_prepare.append(_no_store)
+    Args:
+        documents: What is shown.
+        callers: Tells who connected.
+        listening: The socket.
+        name: Its entry in the config.
+    """
+    viewers = Viewers(documents.config)
+    gate = Gate(documents.config, viewers)
+    runner = web.AppRunner(
+        application(documents, gate),
+        access_log=None,
+        shutdown_timeout=_SHUTDOWN_TIME,
+        lingering_time=_LINGER_TIME,
+        logger=_OneLine(),
+    )
+    await runner.setup()
+    assert runner.server is not None  # noqa: S101 - since setup
+    place = callers.place(listening, name)
+    most = shares(limit()).control_plane
+    gate.connections = Connections(callers, place, most, lambda who: viewers.view(who).everything, runner.server)
+    return ControlPlane(runner, gate.connections, Accepting(listening, gate.connections.take, "control plane"))
+
+
+def application(documents: Documents, gate: Gate) -> web.Application:
+    """The control plane's routes."""
+    pages = Pages(documents)
+    app = web.Application(middlewares=[gate.let_through])
+    app.router.add_get("/", pages.index)
+    app.router.add_get("/metrics", pages.metrics)
+    app.router.add_get("/healthz", pages.healthz)
+    app.router.add_get("/livez", pages.healthz)
+    app.router.add_get("/readyz", pages.readyz)
+    app.router.add_get("/readyz/{role}", pages.readyz_of_a_role)
+    app.router.add_get("/status.json", pages.status)
+    app.on_response_prepare.append(add_headers)
     return app
 
 
-async def start(status: Status, metrics: Metrics, listening: socket.socket) -> web.AppRunner:
-    """Serve on a bound socket until the runner's `cleanup` is awaited."""
-    runner = web.AppRunner(application(status, metrics), access_log=None, shutdown_timeout=_SHUTDOWN_TIME)
-    await runner.setup()
-    await web.SockSite(runner, listening).start()
-    return runner
+class _OneLine(logging.LoggerAdapter):  # type: ignore[type-arg]
+    """aiohttp's log: of a client that speaks no HTTP nothing, of anything else no more than its type and place."""
 
+    def __init__(self) -> None:
+        super().__init__(log)
 
-async def _no_store(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Server"] = "imds-proxy"
-
-
-def _indented(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    def exception(self, msg: object, *_: object, exc_info: Any = None, **__: Any) -> None:
+        """Instead of a traceback, which any user could have written as often as it likes."""
+        if isinstance(exc_info, HttpProcessingError):
+            return
+        error = told(exc_info) if isinstance(exc_info, BaseException) else "none"
+        log.error("unexpected error in the control plane", extra={"where": str(msg), "error": error})

@@ -1,9 +1,10 @@
 """How the daemon is: for `/status.json`, `/readyz` and systemd. No secret, ever."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from imds_proxy import __version__
+from imds_proxy.admin.viewer import EVERYTHING, View
 from imds_proxy.clock import Clock
 from imds_proxy.credentials import timestamp
 from imds_proxy.files.outputs import Outputs
@@ -44,9 +45,15 @@ class Status:
         self._outputs = outputs
         self._started = clock.wall()
 
-    def document(self) -> dict[str, Any]:
-        """The whole of `/status.json`."""
+    def document(self, view: View = EVERYTHING, roles: Iterable[dict[str, Any]] | None = None) -> dict[str, Any]:
+        """The whole of `/status.json`.
+
+        Args:
+            view: What its reader sees.
+            roles: What `roles` gives for that view; left out: it is asked for here.
+        """
         return {
+            "limited": not view.everything,
             "version": __version__,
             "started": timestamp(self._started),
             "time": timestamp(self._clock.wall()),
@@ -54,9 +61,33 @@ class Status:
             "listeners": self._addresses(),
             "requests": self._requests.answers.total(),
             "connections": self._requests.connections,
-            "roles": [self._role(name, role) for name, role in self._roles.items()],
-            "files": [_file(output) for output in self._outputs.all()],
+            "roles": list(self.roles(view) if roles is None else roles),
+            "files": [_file(output) for output in self._outputs.all()] if view.everything else [],
         }
+
+    def roles(self, view: View = EVERYTHING) -> Iterator[dict[str, Any]]:
+        """The roles that are seen, one by one: a thousand of them take their time."""
+        for name, role in self._roles.items():
+            if view.shows(name):
+                yield self._role(name, role, view)
+
+    def is_served(self, name: str) -> bool:
+        """Whether a role is handed out to somebody."""
+        return name in self._roles.served()
+
+    def readiness(self, view: View) -> tuple[bool, dict[str, Any]]:
+        """Whether every served role has live credentials, and as much of why not as is seen."""
+        missing = self.not_ready()
+        body: dict[str, Any] = {"ready": not missing}
+        if view.documents:
+            body["missing"] = self.missing(view)
+        return not missing, body if view.everything else body | {"limited": True}
+
+    def missing(self, view: View) -> dict[str, str]:
+        """As `not_ready`, of the roles that are seen; without error texts where not everything is."""
+        if view.everything:
+            return self.not_ready()
+        return {name: self._reason(name) for name in self.not_ready() if view.shows(name)}
 
     def not_ready(self) -> dict[str, str]:
         """Why each served role without live credentials has none, by its name; not where nobody asks for any."""
@@ -67,9 +98,10 @@ class Status:
         }
 
     def summary(self) -> str:
-        """One line, for systemctl status."""
+        """One line, for systemctl status, which shows it to every user: no role's name and no error text."""
         if missing := self.not_ready():
-            return "no credentials: " + "; ".join(missing.values())
+            reasons = ", ".join(sorted({self._reason(name) for name in missing}))
+            return f"no credentials for {len(missing)} role(s): {reasons}; imds-proxy status says more"
         kept = [keeper.last for keeper in self._roles.served().values() if not keeper.idle]
         kept += [session for sessions in self._roles.tagged().values() for session in sessions.held()]
         if not (held := [credentials for credentials in kept if credentials]):
@@ -77,16 +109,24 @@ class Status:
         first = min(credentials.expiration for credentials in held)
         return f"serving {len(held)} session(s), the first expires at {timestamp(first)}"
 
-    def _role(self, name: str, role: Role) -> dict[str, Any]:
+    def _reason(self, name: str) -> str:
+        """In one word of the metrics' why a role has no credentials."""
+        failure = self._roles[name].keeper.failure
+        return failure.outcome if failure else "pending"
+
+    def _role(self, name: str, role: Role, view: View) -> dict[str, Any]:
         """One role: what it holds, until when, and what is wrong, if anything."""
         keeper, credentials, sessions = role.keeper, role.keeper.last, role.sessions
         waits = role.plan.need is Need.NONE or keeper.idle
         failure = _failure(keeper.failure) if keeper.failure else None
+        if sessions is not None:
+            failure = _failure_of_a_session(sessions)
+        parent = role.settings.parent
         return {
             "role": name,
             "state": _state(role),
             "source": role.settings.source,
-            "from": role.settings.parent,
+            "from": parent if parent is None or view.shows(parent) else None,
             "role_arn": role.settings.role_arn,
             "served": self._roles.is_given(name),
             "on_demand": keeper.demand is not None,
@@ -99,7 +139,7 @@ class Status:
             "expires": timestamp(credentials.expiration) if credentials else None,
             "seconds_left": max(0, int(credentials.expiration - self._clock.now())) if credentials else 0,
             "next_attempt": None if waits else timestamp(keeper.next_attempt),
-            "failure": _failure_of_a_session(sessions) if sessions is not None else failure,
+            "failure": failure if view.everything or failure is None else _outcome(failure),
         }
 
 
@@ -143,6 +183,11 @@ def _file(output: "Output") -> dict[str, Any]:
         else None,
         "warnings": output.warnings,
     }
+
+
+def _outcome(failure: dict[str, str]) -> dict[str, str]:
+    """A failure without its texts, and without the service account whose session it is."""
+    return {"outcome": failure["outcome"], "message": "", "advice": "", "at": failure["at"]}
 
 
 def _failure(failure: Failure) -> dict[str, str]:

@@ -1,10 +1,12 @@
-"""What a valid config says about grants that its writer may not have meant."""
+"""What a valid config says about callers that its writer may not have meant."""
 
 import grp
 import pwd
 from collections.abc import Callable, Iterator
 
+from imds_proxy.callers.caller import ip_address
 from imds_proxy.config import Config
+from imds_proxy.config_values import SYSTEMD_PREFIX, split_listen
 from imds_proxy.renewal.need import Need, needed
 
 
@@ -21,6 +23,7 @@ def remarks(config: Config) -> Iterator[str]:
             yield f'grants.{number}.group: there is no group "{grant.group}" on this host'
         if list(grant.conditions) == ["listener"]:
             yield f"grants.{number}: names a listener alone: whoever reaches it has the role, this host's users too"
+    yield from _of_the_control_plane(config)
     if config.service_accounts is not None and not any(grant.service_account for grant in config.grants):
         given = "no grant names one" if config.grants else "every account gets the default role"
         yield f"service_accounts: {given}: say in [[grants]] which service_account may have which role"
@@ -30,6 +33,20 @@ def remarks(config: Config) -> Iterator[str]:
             yield f"roles.{name}.default: beside [[grants]] there is no default: a caller that none fits gets nothing"
         if needs[name] is Need.NONE:
             yield f"roles.{name}: nobody may have it, and no file or other role needs it: it is not renewed"
+
+
+def _of_the_control_plane(config: Config) -> Iterator[str]:
+    for number, user in enumerate(config.admin.allowed_users):
+        if not _exists(pwd.getpwnam, user):
+            yield f'admin.allowed_users.{number}: there is no user "{user}" on this host'
+    if _is_remote(config.admin.listen) and not config.admin.allowed_addresses:
+        seen = "other hosts see only whether the daemon is healthy"
+        yield f"admin.listen: {seen}: say in [admin] allowed_addresses which of them see metrics and status"
+
+
+def _is_remote(listen: str) -> bool:
+    """Whether other hosts may reach it; not known of a socket that is passed."""
+    return not listen.startswith(SYSTEMD_PREFIX) and not ip_address(split_listen(listen)[0]).is_loopback
 
 
 def _exists(find: Callable[[str], object], name: str) -> bool:

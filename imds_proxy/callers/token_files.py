@@ -24,6 +24,7 @@ from imds_proxy.disk_errors import HANGS
 from imds_proxy.errors import FileError
 from imds_proxy.host import safe_path
 from imds_proxy.host.path_walk import UnsafePathError
+from imds_proxy.host.open_files import exhausted
 from imds_proxy.sources.watched_files import READ_WITHIN, WatchedFiles
 from imds_proxy.telemetry.log import told
 
@@ -170,7 +171,8 @@ def _read_or_make(path: Path) -> bytes:
         raise FileError(f"{path} is not read: {error.strerror}", error.advice) from None
     except OSError as error:
         advice = "let the user the daemon runs as read it, and enter its folders"
-        raise FileError(f"{path} cannot be read: {error.strerror}", advice) from None
+        what, advice = exhausted(error) or (error.strerror, advice)
+        raise FileError(f"{path} cannot be read: {what}", advice) from None
 
 
 def _read(path: Path) -> bytes:
@@ -200,6 +202,7 @@ def _make(path: Path) -> bytes:
         advice = (
             f"make {path.parent} and let the daemon write there (ReadWritePaths= in its unit), or put a token there"
         )
-        raise FileError(f"{path} cannot be made: {error.strerror}", advice) from None
+        what, advice = exhausted(error) or (error.strerror, advice)
+        raise FileError(f"{path} cannot be made: {what}", advice) from None
     log.info("token file made", extra={"path": str(path)})
     return token

@@ -14,6 +14,7 @@ from imds_proxy.metadata.imds import NO_ROLE, TOKEN_HEADER, TTL_HEADER
 from imds_proxy.metadata.role_tokens import TOKEN_FOLDER
 
 _TIME_LIMIT = 5.0
+_REFUSALS = 403, 429  # whose body says what to do
 _OK, _UNAUTHORIZED, _NOT_FOUND, _UNAVAILABLE = 200, 401, 404, 503
 _PATIENCE, _STEP = 5.0, 0.1
 _ROLE_LIST = "latest/meta-data/iam/security-credentials/"
@@ -48,6 +49,9 @@ def ask(url: str, headers: Mapping[str, str] | None = None, method: str = "GET")
 def status(target: Target) -> dict[str, Any]:
     """`/status.json`."""
     code, body = ask(f"{target.admin}/status.json")
+    if code in _REFUSALS:
+        said = body.decode(errors="replace").strip()
+        raise DaemonUnreachableError(f"{target.admin}/status.json answered {code}: {said}")
     if code != _OK:
         raise DaemonUnreachableError(
             f"{target.admin}/status.json answered {code}", "is this the control plane's address?"

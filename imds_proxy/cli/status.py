@@ -11,6 +11,8 @@ from imds_proxy.errors import DaemonUnreachableError
 
 _CLEAR = "\x1b[H\x1b[J"
 _GOOD = {"ok", "failing", "idle"}
+_LIMITED = """This is what this user may see; root, the daemon's user and those in [admin] allowed_users see everything,
+among it why a renewal failed."""
 _HEADINGS = ("ROLE", "STATE", "KEY", "LEFT", "NEXT", "SESSION")
 
 
@@ -50,10 +52,13 @@ def render(status: dict[str, Any], *, as_json: bool) -> str:
     for role in status["roles"]:
         if failure := role["failure"]:
             whose = f" for {failure['service_account']}" if "service_account" in failure else ""
-            lines += ["", f"{role['role']}{whose}: {failure['outcome']} at {failure['at']}: {failure['message']}"]
+            message = f": {failure['message']}" if failure["message"] else ""
+            lines += ["", f"{role['role']}{whose}: {failure['outcome']} at {failure['at']}{message}"]
             lines += [f"  → {failure['advice']}"] if failure["advice"] else []
     for file in status.get("files", ()):
         lines += _troubles(file)
+    if status.get("limited"):
+        lines += ["", _LIMITED]
     served = f"{status['requests']} requests, {status['connections']} connections on {', '.join(status['listeners'])}"
     return "\n".join([*lines, "", f"imds-proxy {status['version']}, up since {status['started']}: {served}"])
 

@@ -54,7 +54,7 @@ def usable_session_arn(name: str, known: Mapping[str, RunningRole]) -> str:
     if role is None:
         raise ImdsProxyError(
             f'the daemon has no role "{name}"',
-            f"it has: {', '.join(known)}; after a change: systemctl reload imds-proxy",
+            f"this user sees: {', '.join(known) or 'none'}; after a change: systemctl reload imds-proxy",
         )
     if role.life is None:
         raise ImdsProxyError(f'role "{name}" has no session yet', "imds-proxy status says why")

@@ -4,7 +4,9 @@ A connection is a file. Where clients may take them all, no renewal has a socket
 """
 
 import errno
+import os
 import resource
+import socket
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,15 +83,33 @@ def limit_program(pid: int) -> None:
 def exhausted(error: BaseException | None) -> tuple[str, str] | None:
     """What to say of an error that there are no more files to be had, and the advice; None for any other error.
 
-    Libraries wrap it: what it was raised from counts too.
+    Libraries wrap it: what it was raised from counts too. A name that is not found may be one, because the resolver
+    does not say so.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if (number := getattr(error, "errno", None)) in _WORDS:
+        number = _none_left() if isinstance(error, socket.gaierror) else getattr(error, "errno", None)
+        if number in _WORDS:
             what, advice = _WORDS[number]
             return what.format(limit=limit()), advice
-        error = getattr(error, "os_error", None) or error.__cause__ or error.__context__
+        error = _cause(error)
+    return None
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """What an error was made of: by Python, by aiohttp or by botocore."""
+    given = getattr(error, "kwargs", None)
+    causes = getattr(error, "os_error", None), given.get("error") if isinstance(given, dict) else None
+    return next((cause for cause in causes if isinstance(cause, BaseException)), error.__cause__ or error.__context__)
+
+
+def _none_left() -> int | None:
+    """The system's number of the error if no file can be opened at this moment."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno
     return None
 
 

@@ -4,6 +4,8 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
+from imds_proxy.addresses import canonical, host_name, is_literal
+
 # A literal or localhost cannot be re-bound by somebody's DNS. The link-local ones are what clients ask for where the
 # packets reach another listener by address translation.
 _ALWAYS = (
@@ -47,30 +49,4 @@ class Guard:
 
     def _admits(self, host: str) -> bool:
         name = host_name(host)
-        return name in self._allowed or (self._any_literal and _is_literal(name))
-
-
-def host_name(host: str) -> str:
-    """A Host header without its port and brackets, in lower case."""
-    name, colon, port = host.rpartition(":")
-    if colon and port.isdecimal() and not name.endswith(":"):
-        host = name
-    if host.startswith("[") and host.endswith("]"):
-        return canonical(host[1:-1])
-    return canonical(host)
-
-
-def canonical(name: str) -> str:
-    """A name in lower case; an address literal as it is usually written (::1 for 0:0:0:0:0:0:0:1)."""
-    try:
-        return str(ipaddress.ip_address(name))
-    except ValueError:
-        return name.lower()
-
-
-def _is_literal(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+        return name in self._allowed or (self._any_literal and is_literal(name))

@@ -3,9 +3,10 @@
 import os
 import stat
 
-from imds_proxy.errors import Denied, Invalid
+from imds_proxy.errors import Denied, Invalid, Unreachable
 from imds_proxy.host import safe_path
 from imds_proxy.host.path_walk import UnsafePathError
+from imds_proxy.host.open_files import exhausted
 
 _LARGEST = 1 << 20  # bytes; no credentials or certificate chain comes near
 _OTHERS, _GROUP_WRITE, _GROUP, _OTHERS_WRITE = 0o007, 0o020, 0o070, 0o022
@@ -25,6 +26,7 @@ def read_file(role: str, path: str, what: str, *, private: bool, trusted: bool =
         Invalid: It is missing, no regular file, too large, open to others, or on a path that another user could lead
             elsewhere; the advice says what to run.
         Denied: This user may not read it.
+        Unreachable: No file can be opened at this time.
     """
     try:
         # A pipe without a writer would hold the daemon up: only O_NONBLOCK opens it at once.
@@ -35,6 +37,8 @@ def read_file(role: str, path: str, what: str, *, private: bool, trusted: bool =
         advice = f"let the user the daemon runs as read it: chown it, or chmod u+r {path}, and chmod +x its folders"
         raise Denied(f'role "{role}": {what} {path} may not be read by this user', advice) from None
     except OSError as error:
+        if (shortage := exhausted(error)) is not None:
+            raise Unreachable(f'role "{role}": {what} {path} cannot be read: {shortage[0]}', shortage[1]) from None
         raise Invalid(f'role "{role}": {what} {path} cannot be read: {error.strerror}', "correct the path") from None
     try:
         status = os.fstat(descriptor)

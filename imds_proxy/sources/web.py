@@ -23,6 +23,7 @@ from yarl import URL
 
 from imds_proxy import __version__
 from imds_proxy.errors import Invalid, SourceError, Unreachable
+from imds_proxy.host.open_files import exhausted
 from imds_proxy.sources.files import read_file
 from imds_proxy.sources.redaction import hidden, secrets_of_header
 
@@ -148,11 +149,14 @@ def tls_context(
     Raises:
         Invalid: A file is missing or is not PEM; the key is another certificate's, encrypted, or open to others.
         Denied: A file may not be read.
+        Unreachable: No file can be opened at this time.
     """
     ca_bundle = ca_bundle or os.environ.get("AWS_CA_BUNDLE") or None
     try:
         context = ssl.create_default_context(cafile=ca_bundle)
     except OSError as error:  # ssl.SSLError is one
+        if (shortage := exhausted(error)) is not None:
+            raise Unreachable(f'role "{role}": CA bundle {ca_bundle}: {shortage[0]}', shortage[1]) from None
         reason = "it holds no CA certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise Invalid(
             f'role "{role}": CA bundle {ca_bundle} cannot be used: {reason}',
@@ -171,6 +175,8 @@ def _show(context: ssl.SSLContext, role: str, certificate: str, key: str | None)
         with _in_memory(own) as certificate_path, _in_memory(private) as key_path:
             context.load_cert_chain(certificate_path, key_path, password=_no_passphrase)
     except (OSError, ValueError) as error:
+        if (shortage := exhausted(error)) is not None:
+            raise Unreachable(f'role "{role}": client certificate {certificate}: {shortage[0]}', shortage[1]) from None
         mismatch = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"
         encrypted = not isinstance(error, OSError)
         reason = "another's key" if mismatch else "its key is encrypted" if encrypted else "no PEM certificate and key"
@@ -220,6 +226,8 @@ def _proxy(role: str, url: str) -> tuple[URL | None, dict[str, str]]:
 
 
 def _translate(error: Exception, role: str, place: str, timeout: float) -> SourceError:
+    if (shortage := exhausted(error)) is not None:
+        return Unreachable(f'role "{role}": {place}: {shortage[0]}', shortage[1])
     if (tls := _tls_reason(error)) is not None:
         return Unreachable(f'role "{role}": {place}: {tls[0]}', tls[1])
     what, advice = _network_reason(error, timeout)

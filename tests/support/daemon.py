@@ -14,6 +14,8 @@ from typing import Self
 from imds_proxy.demo.aws_double import free_port
 
 START_TIME = 20.0
+METRICS_HOLD = 1.2
+"""Seconds after which an exposition is made again, and a little."""
 
 HOST = """
 region = "eu-west-1"
@@ -44,6 +46,7 @@ class DaemonProcess:
         self.config = folder / "config.toml"
         self.log = folder / "daemon.log"
         self.environment = clean_environment() | environment
+        self._scraped = 0.0
         self.arguments, self.launcher, self.pass_fds = arguments, launcher, pass_fds
         self.write_config(config)
 
@@ -120,6 +123,9 @@ class DaemonProcess:
         return wait(failed, START_TIME, "a failure")
 
     def metrics(self) -> str:
+        """As they are now: what was made within the last second is not asked for again."""
+        time.sleep(max(0.0, self._scraped + METRICS_HOLD - time.monotonic()))
+        self._scraped = time.monotonic()
         return self._asked("/metrics")[2].decode()
 
     def metric(self, series: str) -> float:

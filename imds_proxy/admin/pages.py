@@ -1,0 +1,105 @@
+"""What the control plane answers: to each caller what it may see."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+
+from imds_proxy.admin.gate import VIEW
+from imds_proxy.admin.status import Status
+from imds_proxy.admin.viewer import LIMITED
+from imds_proxy.config import Config
+from imds_proxy.telemetry.exposition import Exposition
+from imds_proxy.telemetry.metrics import Metrics
+
+_METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_ROLES_AT_ONCE: Final = 25
+_PIECES_OF_JSON_AT_ONCE: Final = 1000
+_INDEX: Final = """imds-proxy: the control plane
+
+/metrics       for Prometheus
+/healthz       the loop turns; /livez is the same
+/readyz        whether every served role has live credentials; /readyz/ROLE of one
+/status.json   what imds-proxy status shows
+"""
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """What the control plane shows.
+
+    Args:
+        status: Of the running daemon.
+        metrics: The same in numbers.
+        config: The present one.
+    """
+
+    status: Status
+    metrics: Metrics
+    config: Callable[[], Config]
+
+
+class Pages:
+    """The answers.
+
+    Args:
+        documents: What there is to be seen.
+    """
+
+    def __init__(self, documents: Documents) -> None:
+        self._status = documents.status
+        self._exposition = Exposition(documents.metrics)
+
+    async def index(self, _: web.Request) -> web.Response:
+        """What there is."""
+        return web.Response(text=_INDEX)
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """Whether the event loop turns: it does."""
+        return web.Response(text="the loop turns\n")
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """The exposition for Prometheus."""
+        view = request[VIEW]
+        text = await self._exposition.text(view.only, "" if view.everything else LIMITED)
+        return web.Response(body=text, headers={"Content-Type": _METRICS_TYPE})
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """Whether every served role has live credentials."""
+        ready, body = self._status.readiness(request[VIEW])
+        return web.json_response(body, status=200 if ready else 503, dumps=_indented)
+
+    async def readyz_of_a_role(self, request: web.Request) -> web.Response:
+        """Whether one role has."""
+        view, name = request[VIEW], request.match_info["role"]
+        if not view.shows(name) or not self._status.is_served(name):
+            raise web.HTTPNotFound
+        why = self._status.missing(view).get(name)
+        body = {"role": name, "ready": why is None} | ({"why": why} if why is not None else {})
+        return web.json_response(body, status=200 if why is None else 503, dumps=_indented)
+
+    async def status(self, request: web.Request) -> web.Response:
+        """What `imds-proxy status` shows."""
+        view = request[VIEW]
+        roles = [role async for role in _in_turns(self._status.roles(view), _ROLES_AT_ONCE)]
+        document = self._status.document(view, roles)
+        encoder = json.JSONEncoder(indent=2, ensure_ascii=False)
+        pieces = [piece async for piece in _in_turns(encoder.iterencode(document), _PIECES_OF_JSON_AT_ONCE)]
+        return web.json_response(text="".join(pieces) + "\n")
+
+
+async def _in_turns(items: Iterable[_Item], at_once: int) -> AsyncIterator[_Item]:
+    """The items, with everything else having its turn after some."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % at_once == 0:
+            await asyncio.sleep(0)
+
+
+def _indented(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
