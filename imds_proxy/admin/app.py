@@ -79,14 +79,14 @@ def application(documents: Documents, gate: Gate) -> web.Application:
 
 
 class _OneLine(logging.LoggerAdapter):  # type: ignore[type-arg]
-    """aiohttp's log: of a client that speaks no HTTP nothing, of anything else no more than its type and place."""
+    """aiohttp's log: nothing of a client that speaks no HTTP or goes away, of anything else its type and place."""
 
     def __init__(self) -> None:
         super().__init__(log)
 
     def exception(self, msg: object, *_: object, exc_info: Any = None, **__: Any) -> None:
         """Instead of a traceback, which any user could have written as often as it likes."""
-        if isinstance(exc_info, HttpProcessingError):
+        if isinstance(exc_info, HttpProcessingError | ConnectionError):
             return
         error = told(exc_info) if isinstance(exc_info, BaseException) else "none"
         log.error("unexpected error in the control plane", extra={"where": str(msg), "error": error})

@@ -9,11 +9,19 @@ from aiohttp import HttpVersion11, web
 from imds_proxy.admin.connections import Connections
 from imds_proxy.admin.request_check import host_refusal, origin_refusal
 from imds_proxy.admin.viewer import View, Viewers
+from imds_proxy.callers.caller import Caller
 from imds_proxy.config import Config
+from imds_proxy.metadata.limits import CallerLimits
 
 VIEW: Final = web.RequestKey("view", View)
 """What the request's caller sees."""
 
+LAST: Final = web.RequestKey("last", bool)
+"""Whether the connection ends with the answer."""
+
+COSTLY_RATE: Final = 25.0
+"""Requests a second of each caller for what takes long to make."""
+_COSTLY: Final = frozenset({"/metrics", "/status.json"})
 _SLOW_TIME: Final = 1.0
 """Seconds that a refusal for the rate limit waits: sent at once it would not stop a loop."""
 _HEALTH: Final = ("/healthz", "/livez", "/readyz")
@@ -42,6 +50,7 @@ class Gate:
     def __init__(self, config: Callable[[], Config], viewers: Viewers) -> None:
         self._config = config
         self._viewers = viewers
+        self._costly = CallerLimits(COSTLY_RATE)
 
     @web.middleware
     async def let_through(
@@ -52,22 +61,27 @@ class Gate:
         if connection is None or connection.caller is None:  # gone, and nobody reads this
             return web.Response(status=503)
         with connection.answering():
-            if not self.connections.allows(connection.caller):
+            if not self._allows(request, connection.caller):
                 await asyncio.sleep(_SLOW_TIME)
                 return _refusal(429, "too many requests: this caller is over its limit", headers={"Retry-After": "1"})
             view = self._viewers.view(connection.caller)
             if (refused := self._refusal(request, view)) is not None:
                 return refused
-            request[VIEW] = view
+            request[VIEW], request[LAST] = view, connection.is_last
             try:
                 response = await handler(request)
             except web.HTTPException as error:
                 response = web.Response(status=error.status, text=f"{error.status} {error.reason}\n")
                 if "Allow" in error.headers:
                     response.headers["Allow"] = error.headers["Allow"]
-            if connection.is_last:
+            if request[LAST] and not response.prepared:
                 response.force_close()
             return response
+
+    def _allows(self, request: web.Request, caller: Caller) -> bool:
+        now = asyncio.get_running_loop().time()
+        costly = request.path in _COSTLY and not self._costly.allows(caller.principal, now)
+        return self.connections.allows(caller) and not costly
 
     def _refusal(self, request: web.Request, view: View) -> web.Response | None:
         hosts = request.headers.getall("Host", [])

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
-from imds_proxy.admin.gate import VIEW
+from imds_proxy.admin.gate import LAST, VIEW
 from imds_proxy.admin.status import Status
 from imds_proxy.admin.viewer import LIMITED
 from imds_proxy.config import Config
@@ -16,6 +16,8 @@ from imds_proxy.telemetry.exposition import Exposition
 from imds_proxy.telemetry.metrics import Metrics
 
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_JSON_TYPE: Final = "application/json; charset=utf-8"
+_BYTES_AT_ONCE: Final = 1 << 16
 _ROLES_AT_ONCE: Final = 25
 _PIECES_OF_JSON_AT_ONCE: Final = 1000
 _INDEX: Final = """imds-proxy: the control plane
@@ -54,6 +56,8 @@ class Pages:
     def __init__(self, documents: Documents) -> None:
         self._status = documents.status
         self._exposition = Exposition(documents.metrics)
+        self._turn = asyncio.Lock()
+        """Of the status: one after the other, so that those who ask at once do not have the loop to themselves."""
 
     async def index(self, _: web.Request) -> web.Response:
         """What there is."""
@@ -63,11 +67,11 @@ class Pages:
         """Whether the event loop turns: it does."""
         return web.Response(text="the loop turns\n")
 
-    async def metrics(self, request: web.Request) -> web.Response:
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
         """The exposition for Prometheus."""
         view = request[VIEW]
         text = await self._exposition.text(view.only, "" if view.everything else LIMITED)
-        return web.Response(body=text, headers={"Content-Type": _METRICS_TYPE})
+        return await _sent(request, text, _METRICS_TYPE)
 
     async def readyz(self, request: web.Request) -> web.Response:
         """Whether every served role has live credentials."""
@@ -83,14 +87,29 @@ class Pages:
         body = {"role": name, "ready": why is None} | ({"why": why} if why is not None else {})
         return web.json_response(body, status=200 if why is None else 503, dumps=_indented)
 
-    async def status(self, request: web.Request) -> web.Response:
+    async def status(self, request: web.Request) -> web.StreamResponse:
         """What `imds-proxy status` shows."""
         view = request[VIEW]
-        roles = [role async for role in _in_turns(self._status.roles(view), _ROLES_AT_ONCE)]
-        document = self._status.document(view, roles)
-        encoder = json.JSONEncoder(indent=2, ensure_ascii=False)
-        pieces = [piece async for piece in _in_turns(encoder.iterencode(document), _PIECES_OF_JSON_AT_ONCE)]
-        return web.json_response(text="".join(pieces) + "\n")
+        async with self._turn:
+            roles = [role async for role in _in_turns(self._status.roles(view), _ROLES_AT_ONCE)]
+            document = self._status.document(view, roles)
+            encoder = json.JSONEncoder(indent=2, ensure_ascii=False)
+            pieces = [piece async for piece in _in_turns(encoder.iterencode(document), _PIECES_OF_JSON_AT_ONCE)]
+        return await _sent(request, f"{''.join(pieces)}\n".encode(), _JSON_TYPE)
+
+
+async def _sent(request: web.Request, body: bytes, content_type: str) -> web.StreamResponse:
+    """A response whose body is sent in pieces: many megabytes at once would hold up the loop, and fill the memory."""
+    response = web.StreamResponse(headers={"Content-Type": content_type, "Content-Length": str(len(body))})
+    if request[LAST]:
+        response.force_close()
+    await response.prepare(request)
+    if request.method != "HEAD":
+        for start in range(0, len(body), _BYTES_AT_ONCE):
+            await response.write(body[start : start + _BYTES_AT_ONCE])
+            await asyncio.sleep(0)
+    await response.write_eof()
+    return response
 
 
 async def _in_turns(items: Iterable[_Item], at_once: int) -> AsyncIterator[_Item]:

@@ -329,6 +329,19 @@ async def test_junk_writes_nothing_into_the_log(plane, caplog):
     assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
 
 
+async def test_who_goes_away_writes_nothing_into_the_log(caplog):
+    """A scraper that times out would leave a traceback each time."""
+    async with control_plane([f"role-{number}" for number in range(1000)]) as plane:
+        for path in ("/metrics", "/status.json") * 3:
+            reader, writer = await plane.open()
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            await reader.readexactly(100)
+            writer.transport.abort()
+            await until(lambda plane=plane: not len(plane.connections))
+        await asyncio.sleep(0.2)
+    assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
+
+
 async def test_no_file_left_is_one_line_in_the_log(plane, caplog, monkeypatch):
     """The log would be full of tracebacks, or silent, and neither says what to raise."""
     monkeypatch.setattr(accepting, "_PAUSE_AFTER_FAILURE", 0.05)
