@@ -90,11 +90,22 @@ def exhausted(error: BaseException | None) -> tuple[str, str] | None:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         number = _none_left() if isinstance(error, socket.gaierror) else getattr(error, "errno", None)
-        if number in _WORDS:
-            what, advice = _WORDS[number]
-            return what.format(limit=limit()), advice
+        if (said := _said(number)) is not None:
+            return said
         error = _cause(error)
     return None
+
+
+def shortage() -> tuple[str, str] | None:
+    """The same if no file can be opened at this moment: for what passes over a file that it cannot open."""
+    return _said(_none_left())
+
+
+def _said(number: int | None) -> tuple[str, str] | None:
+    if number not in _WORDS:
+        return None
+    what, advice = _WORDS[number]
+    return what.format(limit=limit()), advice
 
 
 def _cause(error: BaseException) -> BaseException | None:

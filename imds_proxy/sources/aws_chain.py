@@ -20,7 +20,8 @@ from botocore.parsers import ResponseParserError
 
 from imds_proxy.access_key import are_swapped
 from imds_proxy.credentials import timestamp
-from imds_proxy.errors import Invalid
+from imds_proxy.errors import Invalid, Unreachable
+from imds_proxy.host.open_files import shortage
 from imds_proxy.sources import sts_errors
 from imds_proxy.sources.aws_http import client_config
 from imds_proxy.sources.command import run_command
@@ -174,6 +175,8 @@ async def find(chain: AwsChain, role: str, profile: str | None, region: str | No
             call = replace(call, sent=sent_by(session))
             credentials = await session.get_credentials()
             if credentials is None:
+                if (missing := shortage()) is not None:  # botocore takes a file it cannot open for an empty one
+                    raise Unreachable(f'role "{role}": {call}: {missing[0]}', missing[1])
                 return None
             frozen = await _frozen(credentials, call)
     except (BotoCoreError, ClientError, ResponseParserError, OSError, TimeoutError, *_UNEXPECTED) as error:

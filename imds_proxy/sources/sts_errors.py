@@ -17,7 +17,7 @@ from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
 from imds_proxy.sources.aws_http import InTheClearError, UnsafeAnswerError
 from imds_proxy.sources.redaction import hidden
-from imds_proxy.host.open_files import exhausted
+from imds_proxy.host.open_files import exhausted, shortage
 
 _THROTTLED = {
     "Throttling",
@@ -73,8 +73,8 @@ def translate(error: Exception, call: Call, *, trust: str = "", skew: float = 0.
     """
     if isinstance(error, boto.ClientError):
         return _from_answer(error, call, trust, skew)
-    if (shortage := exhausted(error)) is not None:
-        return Unreachable(_message(call, shortage[0]), shortage[1])
+    if (missing := exhausted(error)) is not None:
+        return Unreachable(_message(call, missing[0]), missing[1])
     if isinstance(error, ResponseParserError):  # its text holds the answer, which may hold a secret
         who = "STS" if call.action.startswith("sts:") else "AWS"
         return Invalid(_message(call, f"the answer is not what {who} sends"), _NOT_AWS)
@@ -99,8 +99,8 @@ def _from_cause(cause: object, call: Call) -> SourceError | None:
 
 def chain_error(error: Exception, call: Call, profile: str | None) -> SourceError:
     """The error of ours for what went wrong while the daemon's own AWS credentials were looked up."""
-    if exhausted(error) is not None:
-        return translate(error, call)
+    if (missing := exhausted(error) or shortage()) is not None:  # botocore takes a file it cannot open for an empty one
+        return Unreachable(_message(call, missing[0]), missing[1])
     option = f" --profile {profile}" if profile else ""
     if isinstance(error, boto.SSOError | boto.TokenRetrievalError):
         return Denied(_message(call, _text(error, call)), f"as the user the daemon runs as: aws sso login{option}")

@@ -142,3 +142,24 @@ def test_a_listener_that_stands_alone_is_remarked_on():
     """Meant for containers, it is every local user's too."""
     made = parse({"roles": role_table("web"), "grants": [{"role": "web", "listener": "127.0.0.1:1338"}]}, "t")
     assert any("names a listener alone" in remark for remark in remarks(made))
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:9338", "[::]:9338", "192.0.2.1:9338"])
+def test_a_control_plane_that_other_hosts_reach_is_remarked_on(listen):
+    """A Prometheus on another host would see nothing, and its operator would not know why."""
+    made = parse({"roles": role_table("web"), "admin": {"listen": listen}}, "t")
+    assert any("allowed_addresses" in remark for remark in remarks(made))
+    allowed = {"listen": listen, "allowed_addresses": ["192.0.2.0/24"]}
+    assert list(remarks(parse({"roles": role_table("web"), "admin": allowed}, "t"))) == []
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:9338", "[::1]:9338", "127.0.0.9:1", "systemd:admin"])
+def test_a_control_plane_on_loopback_is_not(listen):
+    assert list(remarks(parse({"roles": role_table("web"), "admin": {"listen": listen}}, "t"))) == []
+
+
+def test_a_user_of_the_control_plane_that_is_not_there_is_remarked_on():
+    """A typing error would leave Prometheus blind."""
+    admin = {"allowed_users": ["root", "prometheuss"]}
+    [remark] = remarks(parse({"roles": role_table("web"), "admin": admin}, "t"))
+    assert remark == 'admin.allowed_users.1: there is no user "prometheuss" on this host'
