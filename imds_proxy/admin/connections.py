@@ -146,7 +146,7 @@ class Connections:
         """Cut off the one that has been idle longest."""
         min(candidates, key=lambda other: (other.busy, other.active)).abort()
         now = self.loop.time()
-        if self._logged is None or now - self._logged >= _LOGGED_EVERY:
+        if principal and (self._logged is None or now - self._logged >= _LOGGED_EVERY):
             self._logged = now
             advice = "see what it is that holds so many: ss -tnp"
             caller = principal.decode(errors="replace")

@@ -12,7 +12,6 @@ from support.client import client_of
 from support.daemon import request, wait
 from support.users import temporary_users
 
-LIMITED = ("prlimit", "--nofile=1024:1024")
 CROWD = r"""
 limits = (ctypes.c_ulong * 2)()
 ctypes.CDLL(None).getrlimit(7, limits)
@@ -54,10 +53,11 @@ def people():
         yield made.add(), made.add()
 
 
-def test_thousands_of_idle_connections_cost_the_others_nothing(aws, start_daemon, people):
+@pytest.mark.parametrize("files", [64, 1024])
+def test_thousands_of_idle_connections_cost_the_others_nothing(aws, start_daemon, people, files):
     """One user without any right would stop every client and every renewal of the host."""
     stranger, _ = people
-    daemon = start_daemon("[renewal]\nmax_age = 2\n", launcher=LIMITED)
+    daemon = start_daemon("[renewal]\nmax_age = 2\n", launcher=("prlimit", f"--nofile={files}:{files}"))
     with stranger.running(CROWD, daemon.admin_port, 4200) as crowd:
         held = json.loads(crowd.stdout.readline())
         assert held >= 1000
