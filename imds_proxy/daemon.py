@@ -39,7 +39,6 @@ from imds_proxy.telemetry.stats import RenewalStats, RequestStats
 
 if TYPE_CHECKING:
     from imds_proxy.admin.app import ControlPlane
-
     from imds_proxy.renewal.saved import SavedSessions
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from imds_proxy.errors import FileError
-from imds_proxy.host.path_walk import UnsafePathError
 from imds_proxy.host.open_files import exhausted
+from imds_proxy.host.path_walk import UnsafePathError
 
 HANGS: Final = "see whether the file system it is on, a network one perhaps, works; it is retried"
 """What to do about a file that does not answer."""

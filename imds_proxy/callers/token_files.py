@@ -23,8 +23,8 @@ from imds_proxy.atomic_file import PRIVATE
 from imds_proxy.disk_errors import HANGS
 from imds_proxy.errors import FileError
 from imds_proxy.host import safe_path
-from imds_proxy.host.path_walk import UnsafePathError
 from imds_proxy.host.open_files import exhausted
+from imds_proxy.host.path_walk import UnsafePathError
 from imds_proxy.sources.watched_files import READ_WITHIN, WatchedFiles
 from imds_proxy.telemetry.log import told
 

@@ -5,8 +5,8 @@ import stat
 
 from imds_proxy.errors import Denied, Invalid, Unreachable
 from imds_proxy.host import safe_path
-from imds_proxy.host.path_walk import UnsafePathError
 from imds_proxy.host.open_files import exhausted
+from imds_proxy.host.path_walk import UnsafePathError
 
 _LARGEST = 1 << 20  # bytes; no credentials or certificate chain comes near
 _OTHERS, _GROUP_WRITE, _GROUP, _OTHERS_WRITE = 0o007, 0o020, 0o070, 0o022

@@ -15,9 +15,9 @@ from botocore.parsers import ResponseParserError
 from imds_proxy.clock import skew_advice
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
+from imds_proxy.host.open_files import exhausted, shortage
 from imds_proxy.sources.aws_http import InTheClearError, UnsafeAnswerError
 from imds_proxy.sources.redaction import hidden
-from imds_proxy.host.open_files import exhausted, shortage
 
 _THROTTLED = {
     "Throttling",
