@@ -22,6 +22,7 @@ from imds_proxy.config import Config
 from imds_proxy.config_listeners import without_grants
 from imds_proxy.errors import ConfigError, ImdsProxyError, ListenError
 from imds_proxy.files.outputs import Outputs
+from imds_proxy.host.open_files import limit, shares
 from imds_proxy.metadata.dataplane import DataPlane, data_plane
 from imds_proxy.metadata.role_tokens import RoleTokens
 from imds_proxy.metadata.server import Server
@@ -82,7 +83,8 @@ class Daemon:
         self._role_tokens = RoleTokens(self.clock)
         self._identity = Identity()
         self._audit = Audit(self.clock, find_process, self._requests)
-        self._server = Server(self._requests, self.clock, self._identity.connections)
+        most = shares(limit()).data_plane
+        self._server = Server(self._requests, self.clock, self._identity.connections, most)
         self._sources = SourceFactory(self.clock)
         self._base_key = BaseKeyTask(self.clock, self._renewals)
         self._status = Status(self._roles, self._requests, lambda: self._server.addresses, self.clock, self._outputs)

@@ -84,6 +84,12 @@ def _own_log_of_the_run(tmp_path_factory):
     handler.close()
 
 
+@pytest.fixture(autouse=True)
+def _logged_at_debug():
+    """A verb that a test before ran in this process has set the level that it wants."""
+    logging.getLogger("imds_proxy").setLevel(logging.DEBUG)
+
+
 def pytest_collection_modifyitems(items):
     """The secret scan reads the logs of all other tests, so it is last."""
     items.sort(key=lambda item: Path(item.fspath).name == "test_no_secret_in_any_log.py")

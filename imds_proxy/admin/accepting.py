@@ -10,8 +10,8 @@ from imds_proxy.host.open_files import exhausted
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE: Final = 8
-_PAUSE: Final = 0.01  # seconds after that many: whoever connects in a loop does not have the loop to itself
+_AT_ONCE: Final = 32
+_PAUSE: Final = 0.005  # seconds after that many: whoever connects in a loop does not have the loop to itself
 _PAUSE_AFTER_FAILURE: Final = 1.0
 _LOGGED_EVERY: Final = 60.0
 

@@ -6,7 +6,6 @@ identify is the cheap part; what a caller has too many of is closed right after 
 """
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import math
@@ -18,6 +17,7 @@ from typing import Any, Final, Protocol
 
 from imds_proxy.callers.caller import ip_address
 from imds_proxy.callers.identify import Arrival, Callers
+from imds_proxy.host.open_files import exhausted
 from imds_proxy.metadata.connections import Connections
 from imds_proxy.metadata.http import HttpProtocol
 from imds_proxy.metadata.loop_shares import LoopShares
@@ -34,7 +34,6 @@ _OPENING: Final = 0.0001
 """Seconds of the loop that it takes to open a connection, after it was accepted."""
 _RECEIVE_BUFFER: Final = 32 * 1024
 """Bytes that the kernel takes from a client before they are read, and so what a connection that waits can hold."""
-_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE: Final = 0.1
 """Seconds without accepting when there are no descriptors: they wait in the kernel meanwhile."""
 _SAY_EVERY: Final = 60.0
@@ -186,15 +185,8 @@ class Listener:
         if time.monotonic() - self._said < _SAY_EVERY:
             return
         self._said = time.monotonic()
-        advice = "raise LimitNOFILE= of the unit, or the limit of open files (ulimit -n)"
-        log.error(
-            "cannot accept connections",
-            extra={
-                "address": self.address,
-                "error": os.strerror(error.errno or 0),
-                "advice": advice if error.errno in _NO_DESCRIPTORS else "it is tried again",
-            },
-        )
+        reason, advice = exhausted(error) or (error.strerror, "it is tried again")
+        log.error("cannot accept connections", extra={"address": self.address, "error": reason, "advice": advice})
 
     def _resume(self) -> None:
         if self._socket.fileno() >= 0:

@@ -3,6 +3,7 @@
 import json
 import random
 import string
+from dataclasses import replace
 
 import botocore.session
 import pytest
@@ -17,10 +18,9 @@ from imds_proxy.codedeploy import credentials_file as agent_file
 from imds_proxy.codedeploy.api import CodeDeploy
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import ConfigError, Denied, Invalid
-from imds_proxy.renewal import saved
 from imds_proxy.sources import Source, obtain
 from imds_proxy.sources.aws_chain import AwsChain, find
-from imds_proxy.state import StateDir
+from support.saved import saved_sessions, shape
 
 KEY_ID = "AKIAIOSFODNN7EXAMPLE"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -117,14 +117,13 @@ async def test_what_a_source_hands_out_swapped_is_refused():
     hides(raised.value)
 
 
-def test_what_an_earlier_version_kept_swapped_is_not_taken_up_again(tmp_path):
+def test_what_was_saved_swapped_is_not_taken_up_again(tmp_path):
     """Its last four characters are the end of a secret."""
-    tmp_path.chmod(0o700)
-    state = StateDir(tmp_path)
-    saved.save(state, "deploy", "same", credentials())
-    assert saved.load(state, "deploy", "same") is None
-    saved.save(state, "deploy", "same", credentials(KEY_ID, SECRET))
-    assert saved.load(state, "deploy", "same") is not None
+    saved = saved_sessions(tmp_path)
+    for made, is_taken in ((credentials(), False), (credentials(KEY_ID, SECRET), True)):
+        pair = replace(made, expiration=made.obtained + 3600)
+        saved.save("deploy", shape(), pair)
+        assert (saved.load("deploy", shape(), pair.obtained + 1) is not None) is is_taken
 
 
 @pytest.fixture
