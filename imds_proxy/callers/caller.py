@@ -2,6 +2,10 @@
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+_ADDRESSES_KEPT: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Caller:
     token_file: str | None = None
 
 
+@lru_cache(_ADDRESSES_KEPT)
 def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """A socket's address, without its scope and without the IPv6 mapping that Java puts around IPv4."""
     address = ipaddress.ip_address(text.partition("%")[0])

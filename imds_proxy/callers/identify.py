@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from imds_proxy.callers.accounts import Account, Accounts
 from imds_proxy.callers.caller import Caller, ip_address
@@ -31,24 +31,6 @@ class Place:
 
     listener: str
     here: bool
-
-
-class Arrival(NamedTuple):  # made once per connection: a frozen dataclass costs more
-    """A new connection, as far as the kernel tells at once.
-
-    Args:
-        principal: Of its caller.
-        listener: Its entry of `metadata.listen`.
-        is_ipv6: Whether both ends have an IPv6 address.
-        caller: The caller where nothing but its address is known; else None.
-        owner: The owner of the client's socket, a process of this host; else None.
-    """
-
-    principal: bytes
-    listener: str
-    is_ipv6: bool
-    caller: Caller | None
-    owner: Owner | None
 
 
 class Callers:
@@ -87,45 +69,46 @@ class Callers:
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         if peer is None or local is None:
             raise ConnectionResetError
+        _, found = self.look_up(peer, local, place)
         shown = transport.get_extra_info("socket")
         # Not asked of what the transport shows: uvloop's goes on giving its first answer.
         connection = socket.socket(shown.family, shown.type, shown.proto, shown.fileno())
         try:
-            arrival = self.arrival(connection, peer, local, place)
+            check_still_there(connection)
         finally:
             connection.detach()
-        self.name(arrival, told)
+        self.name(found, local, place, told)
 
-    def arrival(self, connection: socket.socket, peer: Address, local: Address, place: Place) -> Arrival:
-        """What the kernel tells of a connection.
+    def look_up(self, peer: Address, local: Address, place: Place) -> tuple[bytes, Owner | Caller]:
+        """What the kernel tells of a new connection; it holds if `check_still_there` passes afterwards.
 
         Args:
-            connection: The server's end.
             peer: The address of the client's end.
             local: That of the server's end.
             place: Where the client has connected to.
 
+        Returns:
+            The principal of the caller; and the owner of its socket, or all there is to know of it: its address.
+
         Raises:
-            OSError: The connection is gone, or its address cannot be judged.
+            OSError: The client's address cannot be judged.
         """
         owner = self._owners.owner(peer, local) if place.here else None
-        is_ipv6 = "." not in local[0]  # an IPv4 client of an IPv6 listener is at ::ffff:127.0.0.1
-        if owner is None:
-            caller = by_address(peer, local[0], place)
-            return Arrival(caller.principal, place.listener, is_ipv6, caller, None)
-        connection.getpeername()  # raises if the client has reset it: its address may be another client's by now
-        return Arrival(_principal(owner.uid), place.listener, is_ipv6, None, owner)
+        if owner is not None:
+            return _principal(owner.uid), owner
+        caller = by_address(peer, local[0], place)
+        return caller.principal, caller
 
-    def name(self, arrival: Arrival, told: Told) -> None:
+    def name(self, found: Owner | Caller, local: Address, place: Place, told: Told) -> None:
         """Tell who connected, with the names of users and groups: at once, or when they are known."""
-        owner = arrival.owner
-        if owner is None:
-            assert arrival.caller is not None  # noqa: S101 - one of them is there
-            told(arrival.caller, 0)
-        elif (account := self._accounts.known(owner.uid)) is not None:
-            told(self._of_user(account, arrival.listener, arrival.is_ipv6), owner.inode)
+        if isinstance(found, Caller):
+            told(found, 0)
+            return
+        is_ipv6 = "." not in local[0]  # an IPv4 client of an IPv6 listener is at ::ffff:127.0.0.1
+        if (account := self._accounts.known(found.uid)) is not None:
+            told(self._of_user(account, place.listener, is_ipv6), found.inode)
         else:
-            task = asyncio.create_task(self._identify_later(owner, arrival.listener, arrival.is_ipv6, told))
+            task = asyncio.create_task(self._identify_later(found, place.listener, is_ipv6, told))
             self._waiting.add(task)
             task.add_done_callback(self._waiting.discard)
 
@@ -141,6 +124,12 @@ class Callers:
         self._owners.close()
 
 
+def check_still_there(connection: socket.socket) -> None:
+    """Raise OSError if the client has reset its connection: its address may be another client's by now."""
+    connection.getpeername()
+
+
+@lru_cache(_CALLERS_KEPT)
 def _principal(uid: int) -> bytes:
     """What stands for a user of this host."""
     return b"uid %d" % uid
@@ -161,11 +150,17 @@ def of_user(account: Account, listener: str, is_ipv6: bool) -> Caller:  # noqa: 
 
 def by_address(peer: Address, local: str, place: Place) -> Caller:
     """The caller for a connection whose socket is not found: another host's, a container's, or closed already."""
-    address = ip_address(peer[0])
-    if place.here and (address.is_loopback or address == ip_address(local) or is_own_address(peer[0], *peer[3:4])):
-        return _at("127.0.0.1" if address.version == 4 else "::1", place.listener)  # noqa: PLR2004 - of IP
-    return _at(str(address), place.listener)
+    if place.here and (_is_between(peer[0], local) or is_own_address(peer[0], *peer[3:4])):
+        return _at("127.0.0.1" if ip_address(peer[0]).version == 4 else "::1", place.listener)  # noqa: PLR2004 - of IP
+    return _at(str(ip_address(peer[0])), place.listener)
 
 
+@lru_cache(_CALLERS_KEPT)
+def _is_between(peer: str, local: str) -> bool:
+    """Whether two ends of a connection are of this host by their addresses alone."""
+    return ip_address(peer).is_loopback or ip_address(peer) == ip_address(local)
+
+
+@lru_cache(_CALLERS_KEPT)
 def _at(address: str, listener: str) -> Caller:
     return Caller(address, listener, f"{address} at {listener}".encode())

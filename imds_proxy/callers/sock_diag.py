@@ -6,6 +6,7 @@ order.
 
 import socket
 import struct
+from functools import lru_cache
 from typing import Final
 
 SOCK_DIAG_BY_FAMILY: Final = 20
@@ -18,13 +19,20 @@ ALL_STATES: Final = 0xFFFF_FFFF
 HEADER: Final = struct.Struct("=IHHII")
 FOUND: Final = struct.Struct("=BBxx 4s16s16s12x 12xII")
 """Behind the header: family, state, ports, source, destination, uid, inode. Attributes may follow."""
+STATE: Final = HEADER.size + 1
+CONNECTION: Final = slice(HEADER.size + 4, HEADER.size + 40)
+"""Ports, source and destination, in an answer with its header."""
+UID_AND_INODE: Final = struct.Struct(f"={HEADER.size + FOUND.size - 8}xII")
+"""At the beginning of an answer with its header."""
 PORTS: Final = struct.Struct("!HH")
 MAPPED: Final = b"\0" * 10 + b"\xff\xff"
 
-_QUERY: Final = struct.Struct("=BBxxI 4s16s16sI8s")
+_QUESTION: Final = struct.Struct("=IHHII BBxxI 4s32sI8s")
+_ADDRESSES_KEPT: Final = 1024
 _NO_COOKIE: Final = b"\xff" * 8  # INET_DIAG_NOCOOKIE
 _NETLINK_SOCK_DIAG: Final = 4
 _KERNEL: Final = (0, 0)
+_TCP: Final = int(socket.IPPROTO_TCP)
 
 
 def question(
@@ -34,8 +42,7 @@ def question(
     ports: bytes,
     *,
     states: int = ALL_STATES,
-    source: bytes = b"",
-    destination: bytes = b"",
+    ends: bytes = b"",
     scope: int = 0,
 ) -> bytes:
     """A whole message.
@@ -46,12 +53,11 @@ def question(
         family: AF_INET or AF_INET6.
         ports: Those of `PORTS`: the socket's own, then its peer's.
         states: A bit for each state of a socket that is asked about.
-        source: The socket's address, for ONE.
-        destination: Its peer's, for ONE.
+        ends: The socket's address and its peer's, 16 bytes each, for ONE.
         scope: The interface of a link-local address, for ONE.
     """
-    query = _QUERY.pack(family, socket.IPPROTO_TCP, states, ports, source, destination, scope, _NO_COOKIE)
-    return HEADER.pack(HEADER.size + len(query), SOCK_DIAG_BY_FAMILY, kind, sequence, 0) + query
+    header = _QUESTION.size, SOCK_DIAG_BY_FAMILY, kind, sequence, 0
+    return _QUESTION.pack(*header, family, _TCP, states, ports, ends, scope, _NO_COOKIE)
 
 
 def open_netlink() -> socket.socket:
@@ -70,6 +76,7 @@ def open_netlink() -> socket.socket:
     return netlink
 
 
+@lru_cache(_ADDRESSES_KEPT)
 def packed(host: str) -> bytes:
     """16 bytes, IPv4 mapped into IPv6: a client's socket may be of the one family and the server's of the other."""
     if ":" in host:

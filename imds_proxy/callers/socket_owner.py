@@ -8,17 +8,19 @@ import errno
 import os
 import socket
 import struct
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from imds_proxy.callers.sock_diag import (
-    FOUND,
+    CONNECTION,
     HEADER,
     MAPPED,
     ONE,
     PORTS,
     SOCK_DIAG_BY_FAMILY,
-    as_mapped,
+    STATE,
+    UID_AND_INODE,
     open_netlink,
     packed,
     question,
@@ -27,6 +29,8 @@ from imds_proxy.callers.sock_diag import (
 Address = tuple[Any, ...]
 """As the socket module has it: `(host, port)`, or `(host, port, flow, scope)` for IPv6."""
 
+_IPV4, _IPV6 = int(socket.AF_INET), int(socket.AF_INET6)
+_ADDRESSES_KEPT = 1024
 _SEQUENCE_MASK = 0xFFFF_FFFF
 _REPLY_SPACE = 1024
 
@@ -95,34 +99,35 @@ class SocketOwners:
         A client that resets its connection frees its address for the next client, while its request is still to be
         read: the answer holds only if the server's connection is still there after it.
         """
-        ports, source, destination = PORTS.pack(peer[1], local[1]), packed(peer[0]), packed(local[0])
+        ports, (family, ends, mapped_ends) = PORTS.pack(peer[1], local[1]), _ends(peer[0], local[0])
         try:
-            found = self._ask(ports, source, destination, _scope(peer) or _scope(local))
+            found = self._ask(
+                question(ONE, self._next(), family, ports, ends=ends, scope=_scope(peer) or _scope(local))
+            )
+            uid, inode = UID_AND_INODE.unpack_from(found)
         except (OSError, struct.error):
             return None
-        if found is None:
-            return None
-        family, state, *ends, uid, inode = found
-        if ends[0] != ports or [as_mapped(family, end) for end in ends[1:]] != [source, destination]:
+        if found[CONNECTION] not in {ports + ends, ports + mapped_ends}:
             return None  # with no such connection the kernel tells of a listener on the client's port
-        if state not in _OPEN or not inode or uid == self._unmapped_uid:
+        if found[STATE] not in _OPEN or not inode or uid == self._unmapped_uid:
             return None  # closed: no inode, and it reads as root's
         return Owner(uid, inode)
 
-    def _ask(self, ports: bytes, source: bytes, destination: bytes, scope: int) -> tuple[Any, ...] | None:
-        """The fields of `FOUND`, None when there is no such socket; raises OSError or struct.error."""
+    def _next(self) -> int:
+        """The number of the next question."""
+        self._sequence = (self._sequence + 1) & _SEQUENCE_MASK
+        return self._sequence
+
+    def _ask(self, message: bytes) -> bytes:
+        """The kernel's answer, empty when there is no such socket; raises OSError or struct.error."""
         if self._netlink is None:
-            return None
-        sequence = self._sequence = (self._sequence + 1) & _SEQUENCE_MASK
-        family = socket.AF_INET6
-        if source.startswith(MAPPED) and destination.startswith(MAPPED):
-            family, source, destination = socket.AF_INET, source[len(MAPPED) :], destination[len(MAPPED) :]
-        self._netlink.send(question(ONE, sequence, family, ports, source=source, destination=destination, scope=scope))
+            return b""
+        self._netlink.send(message)
         while True:  # until the answer, or BlockingIOError; what an earlier request left is passed over
             reply = self._netlink.recv(_REPLY_SPACE)
             _, kind, _, answered, _ = HEADER.unpack_from(reply)
-            if answered == sequence:
-                return FOUND.unpack_from(reply, HEADER.size) if kind == SOCK_DIAG_BY_FAMILY else None
+            if answered == self._sequence:
+                return reply if kind == SOCK_DIAG_BY_FAMILY else b""
 
     def _finds_itself(self, family: socket.AddressFamily, host: str) -> bool:
         try:
@@ -135,6 +140,17 @@ class SocketOwners:
                 return self.owner(client.getsockname(), client.getpeername()) == itself
         except OSError:
             return False
+
+
+@lru_cache(_ADDRESSES_KEPT)
+def _ends(peer: str, local: str) -> tuple[int, bytes, bytes]:
+    """The family to ask for, both addresses as it has them, and as a socket of the other family has them."""
+    source, destination = packed(peer), packed(local)
+    mapped = source + destination
+    if not (source.startswith(MAPPED) and destination.startswith(MAPPED)):
+        return _IPV6, mapped, mapped
+    plain = (address[len(MAPPED) :].ljust(len(address), b"\0") for address in (source, destination))
+    return _IPV4, b"".join(plain), mapped
 
 
 def is_own_address(host: str, scope: int = 0) -> bool:

@@ -127,6 +127,7 @@ class HttpProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
         """The connection is gone."""
         self._endpoint.closed(self)
+        self._parser.close()
 
     def eof_received(self) -> bool:
         """The client will send no more; whatever it asked is answered already."""

@@ -15,12 +15,13 @@ import time
 from functools import partial
 from typing import Any, Final, Protocol
 
-from imds_proxy.callers.caller import ip_address
-from imds_proxy.callers.identify import Arrival, Callers
+from imds_proxy.callers.caller import Caller, ip_address
+from imds_proxy.callers.identify import Callers, check_still_there
+from imds_proxy.callers.socket_owner import Address, Owner
 from imds_proxy.host.open_files import exhausted
 from imds_proxy.metadata.connections import Connections
 from imds_proxy.metadata.http import HttpProtocol
-from imds_proxy.metadata.loop_shares import LoopShares
+from imds_proxy.metadata.loop_shares import LoopShares, Share
 from imds_proxy.metadata.message import Request, Response
 from imds_proxy.telemetry.stats import RequestStats
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 512
 """Accepted connections of one caller that wait for its share of the loop; of a burst of processes all have room."""
-_ACCEPTING: Final = 0.005
+_ACCEPTING: Final = 0.003
 """Seconds of the loop for accepting, in one turn."""
 _OPENING: Final = 0.0001
 """Seconds of the loop that it takes to open a connection, after it was accepted."""
@@ -63,25 +64,24 @@ class Arrived:
     """A connection that was accepted and waits to be opened.
 
     Args:
-        connection: Its socket.
-        arrival: Who is at its other end, as far as the kernel tells.
+        descriptor: Of its socket.
+        local: The address of the server's end.
+        principal: Of its caller.
+        found: What the kernel tells of that.
     """
 
-    __slots__ = ("active", "arrival", "connection", "is_aborted")
+    __slots__ = ("active", "descriptor", "found", "is_aborted", "local", "principal")
 
     busy = True
     deadline = math.inf
 
-    def __init__(self, connection: socket.socket, arrival: Arrival) -> None:
-        self.connection = connection
-        self.arrival = arrival
+    def __init__(self, descriptor: int, local: Address, principal: bytes, found: Owner | Caller) -> None:
+        self.descriptor = descriptor
+        self.local = local
+        self.principal = principal
+        self.found = found
         self.active = time.monotonic()
         self.is_aborted = False
-
-    @property
-    def principal(self) -> bytes:
-        """Its caller's."""
-        return self.arrival.principal
 
     def abort(self) -> None:
         """Close it instead of opening it."""
@@ -101,6 +101,7 @@ class Listener:
         self.run = server.shares.run
         self._server = server
         self._socket = listening
+        self._family = int(listening.family)
         self._local = None if ip_address(host).is_unspecified else listening.getsockname()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)  # its connections inherit it
         self._place = server.callers.place(listening, name)
@@ -130,10 +131,11 @@ class Listener:
 
     def _accept(self) -> None:
         """Take what has come, for some milliseconds: the loop looks at the other sockets in between."""
-        until = time.perf_counter() + _ACCEPTING
-        while time.perf_counter() < until:
+        began = now = time.perf_counter()
+        while now < began + _ACCEPTING:
             try:
-                connection, peer = self._socket.accept()
+                # What socket.accept() does besides costs as much as to ask the kernel who it is.
+                descriptor, peer = self._socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionAbortedError:
@@ -141,24 +143,28 @@ class Listener:
             except OSError as error:
                 self._pause(error)
                 return
-            self._arrived(connection, peer)
+            share = self._arrived(descriptor, peer)
+            before, now = now, time.perf_counter()
+            if share is not None:
+                share.charge(now - before)
 
-    def _arrived(self, connection: socket.socket, peer: Any) -> None:
-        """Let a connection wait for its caller's share, or close it if that caller has too many."""
-        began = time.perf_counter()
+    def _arrived(self, descriptor: int, peer: Address) -> Share | None:
+        """Let a connection wait for its caller's share, or close it if that caller has too many; whose share it is."""
         try:
-            local = self._local or connection.getsockname()
-            arrival = self._server.callers.arrival(connection, peer, local, self._place)
-        except OSError:  # it is gone already, or cannot be judged
-            connection.close()
-            return
-        shares, arrived = self._server.shares, Arrived(connection, arrival)
-        if shares.waiting(arrival.principal) < MOST_WAITING and self._server.connections.admit(arrived):
-            self._server.counted()
-            shares.run(arrival.principal, partial(self._open, arrived), _OPENING)
-        else:
-            connection.close()
-        shares.charge(arrival.principal, time.perf_counter() - began)
+            local = self._local or _local(self._family, descriptor)
+            principal, found = self._server.callers.look_up(peer, local, self._place)
+        except OSError:  # its address cannot be judged
+            os.close(descriptor)
+            return None
+        share = self._server.shares.of(principal)
+        if len(share.waiting) < MOST_WAITING:
+            arrived = Arrived(descriptor, local, principal, found)
+            if self._server.connections.admit(arrived):
+                self._server.counted()
+                share.run(partial(self._open, arrived), _OPENING)
+                return share
+        os.close(descriptor)
+        return share
 
     def _open(self, arrived: Arrived) -> None:
         task = asyncio.get_running_loop().create_task(self._connect(arrived))
@@ -166,14 +172,16 @@ class Listener:
         task.add_done_callback(self._opening.discard)
 
     async def _connect(self, arrived: Arrived) -> None:
+        connection = socket.socket(self._family, socket.SOCK_STREAM, fileno=arrived.descriptor)
         try:
             if arrived.is_aborted or self._server.draining:
                 raise ConnectionAbortedError
-            arrived.connection.setblocking(False)  # noqa: FBT003 - the socket API's own
+            check_still_there(connection)
+            connection.setblocking(False)  # noqa: FBT003 - the socket API's own
             make = partial(HttpProtocol, self, arrived)
-            await asyncio.get_running_loop().connect_accepted_socket(make, arrived.connection)
+            await asyncio.get_running_loop().connect_accepted_socket(make, connection)
         except OSError:
-            arrived.connection.close()
+            connection.close()
             self._server.connections.remove(arrived)
             self._server.counted()
 
@@ -201,7 +209,7 @@ class Listener:
             return
         self._server.connections.replace(arrived, connection)
         self._server.counted()
-        self._server.callers.name(arrived.arrival, connection.identified)
+        self._server.callers.name(arrived.found, arrived.local, self._place, connection.identified)
 
     def closed(self, connection: HttpProtocol) -> None:
         """A connection is gone."""
@@ -217,6 +225,15 @@ class Listener:
             connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, limit)  # for IPv4 peers of an IPv6 socket too
             if connection.family == socket.AF_INET6:
                 connection.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, limit)
+
+
+def _local(family: int, descriptor: int) -> Any:
+    """The address of the server's end of a connection."""
+    connection = socket.socket(family, socket.SOCK_STREAM, fileno=descriptor)
+    try:
+        return connection.getsockname()
+    finally:
+        connection.detach()
 
 
 # The EC2 metadata addresses, and fd00:ec2::/32 where AWS keeps their IPv6 forms.

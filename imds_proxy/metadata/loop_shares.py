@@ -22,7 +22,7 @@ class LoopShares:
     """What each caller has had of the loop in this turn, and what waits for its next one."""
 
     def __init__(self) -> None:
-        self._callers: dict[bytes, _Share] = {}
+        self._callers: dict[bytes, Share] = {}
         self._ends_turn = False
 
     def run(self, principal: bytes, work: Callable[[], None], price: float = 0.0) -> bool:
@@ -36,26 +36,13 @@ class LoopShares:
         Returns:
             Whether it is done.
         """
-        share = self._of(principal)
-        if share.used >= SHARE or share.waiting:
-            share.waiting.append((work, price))
-            return False
-        share.do(work, price)
-        return True
+        return self.of(principal).run(work, price)
 
-    def charge(self, principal: bytes, seconds: float) -> None:
-        """Count time that a caller has cost already."""
-        self._of(principal).add(seconds)
-
-    def waiting(self, principal: bytes) -> int:
-        """How much work of a caller waits."""
-        share = self._callers.get(principal)
-        return len(share.waiting) if share is not None else 0
-
-    def _of(self, principal: bytes) -> "_Share":
+    def of(self, principal: bytes) -> "Share":
+        """The share of a caller in this turn."""
         share = self._callers.get(principal)
         if share is None:
-            share = self._callers[principal] = _Share()
+            share = self._callers[principal] = Share()
         if not self._ends_turn:
             self._ends_turn = True
             asyncio.get_running_loop().call_soon(self._end_turn)
@@ -75,17 +62,30 @@ class LoopShares:
             asyncio.get_running_loop().call_soon(self._end_turn)
 
 
-class _Share:
+class Share:
+    """What one caller has had in this turn."""
+
     __slots__ = ("used", "waiting")
 
     def __init__(self) -> None:
         self.used = 0.0
+        """Seconds of the loop."""
         self.waiting: deque[tuple[Callable[[], None], float]] = deque()
 
+    def run(self, work: Callable[[], None], price: float) -> bool:
+        """As `LoopShares.run`."""
+        if self.used >= SHARE or self.waiting:
+            self.waiting.append((work, price))
+            return False
+        self.do(work, price)
+        return True
+
     def do(self, work: Callable[[], None], price: float) -> None:
+        """Do what waited, now."""
         began = time.perf_counter()
         work()
-        self.add(time.perf_counter() - began + price)
+        self.charge(time.perf_counter() - began + price)
 
-    def add(self, seconds: float) -> None:
+    def charge(self, seconds: float) -> None:
+        """Count time that the caller has cost."""
         self.used = min(self.used + seconds, _MOST_DEBT)

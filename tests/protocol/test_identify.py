@@ -30,6 +30,7 @@ async def callers():
 def connected():
     """A client, and the server's side of its connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        client.bind(("127.0.0.9", 0))  # where nothing else takes its port once it is free
         client.connect(listener.getsockname())
         accepted, _ = listener.accept()
         with accepted:

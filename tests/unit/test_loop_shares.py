@@ -52,7 +52,7 @@ async def test_a_caller_within_its_share_does_not_wait(work):
 async def test_what_is_beyond_the_share_waits_for_the_next_turn(work):
     shares = LoopShares()
     assert [shares.run(A, work(number)) for number in range(20)] == [True] * 8 + [False] * 12
-    assert shares.waiting(A) == 12
+    assert len(shares.of(A).waiting) == 12
     await rounds(1)
     assert len(work.done) == 16
     await rounds(1)
@@ -110,7 +110,7 @@ async def test_what_work_causes_later_counts_too(work):
 
 async def test_what_was_spent_on_a_caller_elsewhere_counts_too(work):
     shares = LoopShares()
-    shares.charge(A, SHARE)
+    shares.of(A).charge(SHARE)
     assert not shares.run(A, work("next"))
     assert shares.run(B, work("another"))
 
@@ -119,7 +119,7 @@ async def test_a_flood_is_forgiven_soon_after_its_end(work):
     """The user of a program that has gone wild could do nothing for as long as that went on."""
     shares = LoopShares()
     for _ in range(10_000):
-        shares.charge(A, SHARE)
+        shares.of(A).charge(SHARE)
     shares.run(A, work("after it"))
     await rounds(51)
     assert work.done == ["after it"]
