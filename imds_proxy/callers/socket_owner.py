@@ -9,7 +9,6 @@ import os
 import socket
 import struct
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from imds_proxy.callers.sock_diag import (
@@ -25,6 +24,7 @@ from imds_proxy.callers.sock_diag import (
     packed,
     question,
 )
+from imds_proxy.host.user_namespace import unmapped_uid
 
 Address = tuple[Any, ...]
 """As the socket module has it: `(host, port)`, or `(host, port, flow, scope)` for IPv6."""
@@ -39,8 +39,6 @@ _OPEN = frozenset({_ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2, _CLOSE_WAIT})
 """States of a socket that is one end of a connection; its client may have sent all it had, and still read."""
 
 _SO_NETNS_COOKIE, _COOKIE_SIZE = 71, 8
-_EVERY_USER = ["0", "0", "4294967295"]
-_OVERFLOW_UID = 65534
 _ELSEWHERE = frozenset({errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH})
 _DISCARD = 9
 _SCOPED = 3
@@ -189,16 +187,6 @@ def _netlink_if_any() -> socket.socket | None:
         return open_netlink()
     except OSError:
         return None
-
-
-def unmapped_uid() -> int | None:
-    """The uid that stands for each user whom this process's user namespace lacks; None where it lacks none."""
-    try:
-        if Path("/proc/self/uid_map").read_text().split() == _EVERY_USER:
-            return None
-        return int(Path("/proc/sys/kernel/overflowuid").read_text())
-    except OSError:
-        return _OVERFLOW_UID
 
 
 def _namespace(of: socket.socket) -> bytes:

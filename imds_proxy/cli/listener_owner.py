@@ -15,9 +15,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Final
 
-from imds_proxy.callers.socket_owner import unmapped_uid
 from imds_proxy.callers.socket_table import accepted_by, listener_uids
 from imds_proxy.errors import ForeignListenerError
+from imds_proxy.host.user_namespace import unmapped_uid
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from imds_proxy.atomic_file import Access
 from imds_proxy.errors import FileError
 from imds_proxy.files.named_access import NamedAccess
 from imds_proxy.host import safe_path
-from imds_proxy.host.path_walk import Folder, is_unmapped
+from imds_proxy.host.path_walk import Folder
+from imds_proxy.host.user_namespace import unmapped_uid
 
 _LARGEST: Final = 1 << 20  # bytes
 _MOST_LINKS: Final = 8
@@ -179,7 +180,7 @@ class OpenTarget:
 
     def _refuse_strangers(self, status: os.stat_result) -> None:
         uid = status.st_uid
-        if uid != self.user and (uid != self.owner or is_unmapped(uid)):
+        if uid != self.user and (uid != self.owner or uid == unmapped_uid()):
             raise FileError(
                 f"belongs to uid {uid}, neither its owner (uid {self.owner}) nor the daemon's user (uid {self.user})",
                 "correct owner or the path; or chown the file, if all that is in it may be the owner's; or remove it",

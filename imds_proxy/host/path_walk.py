@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from imds_proxy.host.user_namespace import unmapped_uid
+
 ANYONE: Final = -1
 """In place of a uid: whoever is of a folder's group, or every user."""
 
@@ -26,8 +28,6 @@ _ANYTHING: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS: Final = 40  # as many as the kernel follows
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH  # the group's bit is set too where an ACL names a user
 _ROOT: Final = 0
-_OVERFLOW_UID: Final = 65534
-_EVERY_USER: Final = ["0", "0", "4294967295"]  # user_namespaces(7): the map of the first user namespace
 
 
 class UnsafePathError(OSError):
@@ -56,16 +56,6 @@ class Folder:
     descriptor: int
     status: os.stat_result
     others: frozenset[int]
-
-
-def is_unmapped(uid: int) -> bool:
-    """Whether a uid stands for every user that this process's user namespace lacks."""
-    try:
-        if Path("/proc/self/uid_map").read_text("ascii").split() == _EVERY_USER:
-            return False
-        return uid == int(Path("/proc/sys/kernel/overflowuid").read_text("ascii"))
-    except OSError:
-        return uid == _OVERFLOW_UID
 
 
 class Walk:
@@ -121,7 +111,7 @@ class Walk:
             return
         if status.st_uid != owner:
             raise UnsafePathError(f"{self._at(name)} belongs to uid {status.st_uid}, but its folder to uid {owner}")
-        if is_unmapped(owner):
+        if owner == unmapped_uid():
             raise UnsafePathError(f"{self._at(name)} belongs to a user that this user namespace does not know")
 
     def judge_new(self, name: str) -> None:

@@ -1,9 +1,6 @@
 """Where no file is left, every source says that, and not what it was about to do."""
 
-import contextlib
 import errno
-import os
-import resource
 import socket
 
 import pytest
@@ -18,21 +15,9 @@ from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import FromChain
 from imds_proxy.sources.files import read_file
 from imds_proxy.sources.web import WebRequest, ask, tls_context
+from support.open_files import no_file_left
 
 SAYS = "too many open files (limit "
-
-
-@contextlib.contextmanager
-def no_file_left():
-    """Until the end of the block this process can open nothing."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])

@@ -1,9 +1,7 @@
 """The limit of open files: raised, shared out, and told as what it is when it is reached."""
 
 import asyncio
-import contextlib
 import errno
-import os
 import resource
 import subprocess
 import sys
@@ -13,6 +11,7 @@ import pytest
 from imds_proxy.errors import Unreachable
 from imds_proxy.host.open_files import Shares, exhausted, limit, shares
 from imds_proxy.sources.command import run_command
+from support.open_files import no_file_left
 
 RAISED = (
     "from imds_proxy.host.open_files import raise_limit; import resource; print(raise_limit(), *resource.getrlimit(7))"
@@ -23,19 +22,6 @@ def with_limits(soft: int, hard: int, code: str) -> str:
     """What a Python program prints under these limits of open files."""
     command = ["prlimit", f"--nofile={soft}:{hard}", sys.executable, "-c", code]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-
-
-@contextlib.contextmanager
-def no_file_left():
-    """Until the end of the block this process can open nothing."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize(
