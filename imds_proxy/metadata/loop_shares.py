@@ -51,15 +51,17 @@ class LoopShares:
     def _end_turn(self) -> None:
         """Give each caller its next share; forget those that have nothing to wait for."""
         self._ends_turn = False
-        for principal, share in list(self._callers.items()):
-            share.used -= SHARE
-            while share.waiting and share.used < SHARE:
-                share.do(*share.waiting.popleft())
-            if share.used <= 0 and not share.waiting:
-                del self._callers[principal]
-        if self._callers and not self._ends_turn:
-            self._ends_turn = True
-            asyncio.get_running_loop().call_soon(self._end_turn)
+        try:
+            for principal, share in list(self._callers.items()):
+                share.used -= SHARE
+                while share.waiting and share.used < SHARE:
+                    share.do(*share.waiting.popleft())
+                if share.used <= 0 and not share.waiting:
+                    del self._callers[principal]
+        finally:  # a defect in one piece of work costs nobody else's
+            if self._callers and not self._ends_turn:
+                self._ends_turn = True
+                asyncio.get_running_loop().call_soon(self._end_turn)
 
 
 class Share:
@@ -83,8 +85,10 @@ class Share:
     def do(self, work: Callable[[], None], price: float) -> None:
         """Do what waited, now."""
         began = time.perf_counter()
-        work()
-        self.charge(time.perf_counter() - began + price)
+        try:
+            work()
+        finally:
+            self.charge(time.perf_counter() - began + price)
 
     def charge(self, seconds: float) -> None:
         """Count time that the caller has cost."""

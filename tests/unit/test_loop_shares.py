@@ -125,6 +125,21 @@ async def test_a_flood_is_forgiven_soon_after_its_end(work):
     assert work.done == ["after it"]
 
 
+async def test_a_defect_in_one_piece_of_work_costs_no_one_elses(work):
+    """What other callers wait for would never be done."""
+    shares = LoopShares()
+    for caller in (A, B):
+        shares.of(caller).charge(SHARE)
+    shares.run(A, lambda: 1 / 0)
+    for name in ("a", "b"):
+        shares.run(A if name == "a" else B, work(name))
+    loop, errors = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
+    await rounds(4)
+    assert [type(error) for error in errors] == [ZeroDivisionError]
+    assert sorted(work.done) == ["a", "b"]
+
+
 async def test_nothing_is_kept_of_a_caller_that_has_ended(work):
     """Somebody with many addresses could fill the memory."""
     shares = LoopShares()
