@@ -1,6 +1,7 @@
 """No secret of the whole run is in any log of it. `conftest.py` sorts this file last."""
 
 import base64
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -41,7 +42,7 @@ def known_secrets(folder):
     for path in (*folder.rglob("token.key"), *folder.rglob("state.key")):
         for form in FORMS:
             yield as_bytes(form(path.read_bytes())), f"{path} as {form.__name__}"
-    for path in folder.rglob("credentials/*.json"):
+    for path in filter(Path.is_file, folder.rglob("credentials/*.json")):
         yield from saved_secrets(path)
 
 

@@ -7,7 +7,7 @@ from imds_proxy.callers.caller import Caller
 from imds_proxy.config_file import parse
 
 ADMIN = "127.0.0.1:9338"
-LISTEN = ["127.0.0.1:1338", "172.17.0.1:80", "systemd:there"]
+LISTEN = ["127.0.0.1:1338", "169.254.170.2:80", "systemd:there"]
 DAEMON = 990
 
 
