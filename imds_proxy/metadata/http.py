@@ -94,6 +94,8 @@ class HttpProtocol(asyncio.Protocol):
         """What came before it was known from whom, or before its caller had a share of the loop again."""
         self._waits = False
         """Whether nothing is read until then."""
+        self._has_sent_all = False
+        """Whether the client has ended its side while what it asked waits."""
         self._out: list[bytes] = []
         self._closing = False
         self._slow = False
@@ -130,8 +132,9 @@ class HttpProtocol(asyncio.Protocol):
         self._parser.close()
 
     def eof_received(self) -> bool:
-        """The client will send no more; whatever it asked is answered already."""
-        return False
+        """The client will send no more: close, at once or when what it asked is answered."""
+        self._has_sent_all = bool(self._unread)
+        return self._has_sent_all
 
     def pause_writing(self) -> None:
         """The client does not read: neither do we."""
@@ -149,16 +152,18 @@ class HttpProtocol(asyncio.Protocol):
             return
         is_first = not self._unread
         self._unread += data
-        if not is_first or self._caller is None or not self._endpoint.run(self.principal, self._read):
+        if is_first and self._caller is not None:
+            self._endpoint.run(self.principal, self._read)
+        else:  # enough for now
             self._waits = True
             self._transport.pause_reading()
 
     def _read(self) -> None:
         """Answer every request that is whole in what came."""
+        if self._transport.is_closing():
+            return
         if self._waits:
             self._waits = False
-            if self._transport.is_closing():
-                return
             self._transport.resume_reading()
         data, self._unread = self._unread, b""
         self._pipelined = 0
@@ -167,6 +172,8 @@ class HttpProtocol(asyncio.Protocol):
             self._lingers = True
             self._send(refusal, 0.0, keep_alive=False)
         self._flush()
+        if self._has_sent_all and not self._slow:
+            self.close()
 
     def _flush_late(self) -> None:
         if not self._transport.is_closing():

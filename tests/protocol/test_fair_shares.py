@@ -87,6 +87,20 @@ async def test_every_request_of_a_heavy_caller_is_answered_in_the_end(slow_work)
             client.close()
 
 
+async def test_a_client_that_sends_no_more_gets_the_answer_that_has_to_wait(slow_work):
+    """Programs such as netcat end their side after the request."""
+    async with plane() as plane_:
+        clients = [connect(plane_, HEAVY) for _ in range(60)]
+        for client in clients:
+            client.send(request("/"))
+            client.shutdown(socket.SHUT_WR)
+        for client in clients:
+            assert (await read_all(client)).startswith(b"HTTP/1.1 401")
+            client.close()
+        await asyncio.sleep(0.1)
+        assert plane_.stats.connections == 0
+
+
 async def test_a_request_in_pieces_that_have_to_wait_is_whole(slow_work):
     async with plane() as plane_, wire(plane_) as connection:
         pieces = request("/", connection="close")
