@@ -47,7 +47,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_beside_it(stat
 @pytest.mark.parametrize("mode", [0o620, 0o640, 0o610, 0o602, 0o604, 0o601, 0o660, 0o666])
 def test_a_file_that_others_can_get_at_is_not_taken(state, mode):
     """Another user's key would be believed, or this one's read."""
-    path = state.write("token.key", b"x" * 32)
+    path = state.write("token.key", os.urandom(32))
     path.chmod(mode)
     with pytest.raises(StateError, match="open to other users") as caught:
         state.read("token.key")
@@ -57,7 +57,7 @@ def test_a_file_that_others_can_get_at_is_not_taken(state, mode):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 def test_a_file_or_a_directory_of_another_users_is_not_taken(state):
     """Its owner can change it at any time, whatever its mode."""
-    path = state.write("token.key", b"x" * 32)
+    path = state.write("token.key", os.urandom(32))
     os.chown(path, 12345, 0)
     with pytest.raises(StateError, match="open to other users"):
         state.read("token.key")
