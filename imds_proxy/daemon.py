@@ -37,7 +37,8 @@ from imds_proxy.systemd import Notifier, PassedSocket, assign, warn_of_unused
 from imds_proxy.systemd_reports import SystemdReports
 from imds_proxy.telemetry.audit import Audit
 from imds_proxy.telemetry.log import told
-from imds_proxy.telemetry.stats import RenewalStats, RequestStats
+from imds_proxy.telemetry.measured import Measured
+from imds_proxy.telemetry.stats import ReloadStats, RenewalStats, RequestStats
 
 if TYPE_CHECKING:
     from imds_proxy.admin.app import ControlPlane
@@ -76,6 +77,7 @@ class Daemon:
         """The passed sockets in use, by their entry of `listen`."""
         self._requests = RequestStats()
         self._renewals = RenewalStats()
+        self._reloads = ReloadStats(self.clock.wall())
         self._roles = Roles(self.clock, self._renewals, self._renewed)
         self._outputs = Outputs(self._roles.live, self._roles.is_pending, self._renewals, self.clock)
         self._state: StateDir | None = None
@@ -88,7 +90,16 @@ class Daemon:
         self._server = Server(self._requests, self.clock, self._identity.connections, most)
         self._sources = SourceFactory(self.clock)
         self._base_key = BaseKeyTask(self.clock, self._renewals)
-        self._status = Status(self._roles, self._requests, lambda: self._server.addresses, self.clock, self._outputs)
+        self._measured = Measured(
+            self.clock,
+            self._requests,
+            self._renewals,
+            self._reloads,
+            roles=self._roles.figures,
+            ready=self._roles.is_ready,
+            listeners=lambda: self._server.listeners,
+        )
+        self._status = Status(self._measured, self._roles, self._outputs, lambda: self.config)
         self._systemd = SystemdReports(
             notifier or Notifier(""), lambda: self.config, self._roles, self._outputs, self._status
         )
@@ -151,10 +162,10 @@ class Daemon:
                 self._check_passed(config)
             except ImdsProxyError as error:
                 log.error("the config was not reloaded; the old one stays", extra={"error": error.message})  # noqa: TRY400
-                self._renewals.reloads["failure"] += 1
+                self._reloads.failed(error.message)
             else:
                 await self._apply(config)
-                self._renewals.reloads["success"] += 1
+                self._reloads.succeeded(self.clock.wall())
                 log.info("config reloaded", extra={"roles": len(config.roles)})
             self._systemd.ready()
 
@@ -271,8 +282,7 @@ class Daemon:
         wanted, old = self.config.admin.listen, self._admin
         if old is not None and old[0] == wanted:
             return
-        metrics = Metrics(self._requests, self._renewals, self._roles.held, self._roles.certificates, self.clock)
-        documents = Documents(self._status, metrics, lambda: self.config)
+        documents = Documents(self._status, Metrics(self._measured), lambda: self.config)
         try:
             listening = open_listener(wanted, self._assigned)
             self._admin = wanted, await app.start(documents, self._identity.connections, listening, wanted)

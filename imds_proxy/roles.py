@@ -22,7 +22,7 @@ from imds_proxy.renewal.session_shape import session_shape
 from imds_proxy.sources import Source
 from imds_proxy.state import StateError
 from imds_proxy.tagged_sessions import TaggedSessions
-from imds_proxy.telemetry.stats import CertificateStats, RenewalStats
+from imds_proxy.telemetry.stats import RenewalStats, RoleFigures, SessionTimes
 
 log = logging.getLogger(__name__)
 
@@ -107,14 +107,13 @@ class Roles:
         """Whether somebody may be handed a role."""
         return name in self._given
 
-    def held(self) -> Mapping[str, Sequence[Credentials | None]]:
-        """The last credentials of every session that is kept now, by role; without the roles that nobody needs."""
-        return {name: _held(role) for name, role in self._roles.items() if role.plan.need is not Need.NONE}
+    def is_ready(self) -> bool:
+        """Whether every role that is handed out has live credentials, unless nobody asks for it."""
+        return all(keeper.idle or keeper.live() is not None for keeper in self.served().values())
 
-    def certificates(self) -> Mapping[str, CertificateStats]:
-        """The certificates of the roles that have one."""
-        found = {name: role.keeper.certificate for name, role in self._roles.items()}
-        return {name: certificate for name, certificate in found.items() if certificate}
+    def figures(self) -> Mapping[str, RoleFigures]:
+        """Of each role that somebody needs."""
+        return {name: _figures(role) for name, role in self._roles.items() if role.plan.need is not Need.NONE}
 
     def update(self, config: Config, saved: SavedSessions | None) -> list[Role]:
         """Take the roles of `config`: what is unchanged goes on untouched, and no live credentials are dropped.
@@ -241,10 +240,14 @@ def _plan(name: str, config: Config, roles: Needed) -> Plan:
     return Plan(need, fingerprint, LEFT_IN_A_FILE if in_file else 0.0, max_age, idle_after)
 
 
-def _held(role: Role) -> Sequence[Credentials | None]:
+def _figures(role: Role) -> RoleFigures:
+    return RoleFigures(role.settings.source, role.settings.role_arn or "", _times(role), role.keeper.certificate)
+
+
+def _times(role: Role) -> Sequence[SessionTimes]:
     if role.sessions is not None:
-        return role.sessions.held()
-    return () if role.keeper.idle else (role.keeper.last,)
+        return role.sessions.times()
+    return () if role.keeper.idle else (role.keeper.times,)
 
 
 async def _stop(role: Role) -> None:

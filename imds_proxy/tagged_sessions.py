@@ -15,6 +15,7 @@ from imds_proxy.credentials import Credentials
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.renewal.outcome import Failure, Held
 from imds_proxy.sources import Source
+from imds_proxy.telemetry.stats import SessionTimes
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,10 @@ class TaggedSessions:
     def held(self) -> list[Credentials | None]:
         """The last credentials of every session."""
         return [session.keeper.last for session in self._sessions.values()]
+
+    def times(self) -> list[SessionTimes]:
+        """Those of every session."""
+        return [session.keeper.times for session in self._sessions.values()]
 
     def failure(self) -> tuple[ServiceAccount, Failure] | None:
         """The first session that could not be renewed."""

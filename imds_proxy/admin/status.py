@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from imds_proxy import __version__
 from imds_proxy.admin.viewer import EVERYTHING, View
-from imds_proxy.clock import Clock
+from imds_proxy.callers.grants import describe
+from imds_proxy.config import Config
 from imds_proxy.credentials import timestamp
 from imds_proxy.files.outputs import Outputs
 from imds_proxy.renewal.keeper import Keeper
@@ -13,7 +14,9 @@ from imds_proxy.renewal.need import Need
 from imds_proxy.renewal.outcome import Failure
 from imds_proxy.roles import Role, Roles
 from imds_proxy.tagged_sessions import TaggedSessions
-from imds_proxy.telemetry.stats import RequestStats
+from imds_proxy.telemetry.history import DAY
+from imds_proxy.telemetry.measured import Measured
+from imds_proxy.telemetry.stats import ReloadStats, RequestStats
 
 if TYPE_CHECKING:
     from imds_proxy.files.output import Output
@@ -23,27 +26,19 @@ class Status:
     """A view of the running daemon.
 
     Args:
+        measured: What is counted.
         roles: What is kept.
-        requests: What was answered.
-        addresses: Of the open listeners.
-        clock: Wall time.
         outputs: The files that are kept fresh.
+        config: The present one.
     """
 
-    def __init__(
-        self,
-        roles: Roles,
-        requests: RequestStats,
-        addresses: Callable[[], list[str]],
-        clock: Clock,
-        outputs: Outputs,
-    ) -> None:
+    def __init__(self, measured: Measured, roles: Roles, outputs: Outputs, config: Callable[[], Config]) -> None:
+        self._measured = measured
         self._roles = roles
-        self._requests = requests
-        self._addresses = addresses
-        self._clock = clock
         self._outputs = outputs
-        self._started = clock.wall()
+        self._config = config
+        self._clock = measured.clock
+        self._started = self._clock.wall()
 
     def document(self, view: View = EVERYTHING, roles: Iterable[dict[str, Any]] | None = None) -> dict[str, Any]:
         """The whole of `/status.json`.
@@ -52,18 +47,27 @@ class Status:
             view: What its reader sees.
             roles: What `roles` gives for that view; left out: it is asked for here.
         """
-        return {
+        measured, listeners = self._measured, self._measured.listeners()
+        document = {
             "limited": not view.everything,
             "version": __version__,
             "started": timestamp(self._started),
             "time": timestamp(self._clock.wall()),
+            "ready": self._roles.is_ready(),
             "clock_skew_seconds": round(self._clock.skew),
-            "listeners": self._addresses(),
-            "requests": self._requests.answers.total(),
-            "connections": self._requests.connections,
+            "listeners": [address for address in listeners.values() if address is not None],
+            "listeners_down": [entry for entry, address in listeners.items() if address is None],
+            "requests": measured.requests.answers.total(),
+            "answers": _answers(measured.requests),
+            "limited_requests": measured.requests.limited.total(),
+            "connections": measured.requests.connections,
+            "config": _loaded(measured.reloads, view),
             "roles": list(self.roles(view) if roles is None else roles),
             "files": [_file(output) for output in self._outputs.all()] if view.everything else [],
         }
+        if view.everything:
+            document |= {"base_key": self._base_key(), "audit_write_failures": measured.requests.audit_write_failures}
+        return document
 
     def roles(self, view: View = EVERYTHING) -> Iterator[dict[str, Any]]:
         """The roles that are seen, one by one: a thousand of them take their time."""
@@ -109,6 +113,27 @@ class Status:
         first = min(credentials.expiration for credentials in held)
         return f"serving {len(held)} session(s), the first expires at {timestamp(first)}"
 
+    def _base_key(self) -> dict[str, Any] | None:
+        """The host's own key; None where it does not rotate."""
+        if (stats := self._measured.renewals.base_key) is None:
+            return None
+        return {"created": timestamp(stats.created) if stats.created else None, "rotations": dict(stats.outcomes)}
+
+    def _granted(self, name: str) -> list[str]:
+        """Who may have a role: one line for each grant of it."""
+        config = self._config()
+        if not config.grants:
+            return ["every caller" if name == self._roles.default else "who shows its token"] * self.is_served(name)
+        return [describe(grant) for grant in config.grants if grant.role == name]
+
+    def _history(self, name: str) -> list[dict[str, Any]]:
+        """The attempts of the last day, oldest first; those that ended alike, one after the other, are one entry."""
+        spans = self._measured.renewals.history[name].since(self._clock.now() - DAY)
+        return [
+            {"from": timestamp(span.first), "to": timestamp(span.last), "outcome": span.outcome, "attempts": span.count}
+            for span in spans
+        ]
+
     def _reason(self, name: str) -> str:
         """In one word of the metrics' why a role has no credentials."""
         failure = self._roles[name].keeper.failure
@@ -137,10 +162,28 @@ class Status:
             "key": f"…{credentials.key_hint}" if credentials else None,
             "obtained": timestamp(credentials.obtained) if credentials else None,
             "expires": timestamp(credentials.expiration) if credentials else None,
+            "due": timestamp(keeper.due) if not waits else None,
             "seconds_left": max(0, int(credentials.expiration - self._clock.now())) if credentials else 0,
             "next_attempt": None if waits else timestamp(keeper.next_attempt),
             "failure": failure if view.everything or failure is None else _outcome(failure),
+            "grants": self._granted(name) if view.everything else None,
+            "history": self._history(name),
         }
+
+
+def _answers(requests: RequestStats) -> list[dict[str, Any]]:
+    """What the data plane answered; status 0: the connection was closed without an answer."""
+    return [
+        {"protocol": protocol, "document": document, "status": status, "count": count}
+        for (protocol, document, status), count in sorted(requests.answers.items())
+    ]
+
+
+def _loaded(reloads: ReloadStats, view: View) -> dict[str, Any]:
+    """When the config in use was read, and why the last reload changed nothing, if so."""
+    error = reloads.error
+    shown = error if view.everything or error is None else "the last reload failed"
+    return {"loaded": timestamp(reloads.loaded), "error": shown}
 
 
 def _state(role: Role) -> str:

@@ -37,6 +37,11 @@ class Grants:
         return tuple(dict.fromkeys(fitting)) or self._default
 
 
+def describe(grant: GrantConfig) -> str:
+    """Whom a grant fits, in words: `user codedeploy, address 10.0.0.0/8`."""
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in grant.conditions.items())
+
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 

@@ -51,13 +51,15 @@ class Server:
         self.hop_limit = 1
         self._clock = clock
         self._listeners: dict[str, Listener] = {}
+        self._wanted: list[str] = []
         self._sweeping = False
         self._date = (0, "")
 
     @property
-    def addresses(self) -> list[str]:
-        """`ADDRESS:PORT` of every open listener, as bound."""
-        return [listener.address for listener in self._listeners.values()]
+    def listeners(self) -> dict[str, str | None]:
+        """Each listener of the config, by its entry there: `ADDRESS:PORT` as bound, None where it is not open."""
+        opened = {name: listener.address for name, listener in self._listeners.items()}
+        return {name: opened.get(name) for name in [*self._wanted, *(set(opened) - set(self._wanted))]}
 
     async def listen(self, wanted: Iterable[str], hop_limit: int, passed: Mapping[str, socket.socket]) -> None:
         """Open listeners that are missing, close those no longer wanted, leave the others and their connections alone.
@@ -67,7 +69,7 @@ class Server:
         Raises:
             ListenError: None is open.
         """
-        wanted = list(dict.fromkeys(wanted))
+        wanted = self._wanted = list(dict.fromkeys(wanted))
         before = list(self._listeners)
         # Removed ones go first: the new one may be the same port on another address.
         for name in set(before) - set(wanted):

@@ -14,10 +14,10 @@ from imds_proxy.errors import Invalid, SourceError
 from imds_proxy.renewal import log_lines
 from imds_proxy.renewal.demand import Demand
 from imds_proxy.renewal.outcome import Failure, Held, check_life_left, is_same_session, unexpected
-from imds_proxy.renewal.schedule import wait_after_failure, wait_after_success, wait_for_another
+from imds_proxy.renewal.schedule import renewal_age, wait_after_failure, wait_after_success, wait_for_another
 from imds_proxy.sources import Source, obtain
 from imds_proxy.telemetry.log import told
-from imds_proxy.telemetry.stats import CertificateStats, RenewalStats
+from imds_proxy.telemetry.stats import CertificateStats, RenewalStats, SessionTimes
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ class Keeper:
         self.context = {"role": role}
         """What every line of the log says of it."""
         self.failure: Failure | None = None
-        self.next_attempt = clock.now()
+        self.next_attempt = self.due = clock.now()
+        """`due` is when a renewal was first to be tried; after failures the next attempt is later."""
         self.holding = asyncio.Event()
         """Set once there have ever been credentials, or where it would be waited for in vain: until somebody asks."""
         if demand is not None:
@@ -74,6 +75,13 @@ class Keeper:
     def last(self) -> Credentials | None:
         """The last good credentials, dead or alive; never to be served."""
         return self._held.credentials if self._held else None
+
+    @property
+    def times(self) -> SessionTimes:
+        """Those of the last good credentials, dead or alive."""
+        if (last := self.last) is None:
+            return SessionTimes(self.due)
+        return SessionTimes(self.due, last.obtained, last.expiration)
 
     @property
     def certificate(self) -> CertificateStats | None:
@@ -111,7 +119,7 @@ class Keeper:
         self._hold(credentials)
         self.idle = False
         if due:
-            self.next_attempt = self._clock.now()
+            self.next_attempt = self.due = self._clock.now()
 
     async def run(self, source: Source) -> None:
         """Renew from `source`, for ever or whenever somebody asks; ends only by being cancelled."""
@@ -154,7 +162,7 @@ class Keeper:
             log.info("nobody asks for it: not renewed", extra=self.context)
         self.idle, self.failure, self._failures = True, None, 0
         await self.demand.wait()
-        self.next_attempt = self._clock.now()
+        self.next_attempt = self.due = self._clock.now()
 
     async def _due_or_changed(self, source: Source, due: float) -> bool:
         """Wait until a renewal is due, or the source says that there is something new; whether it was the latter."""
@@ -192,7 +200,7 @@ class Keeper:
             outcome = Invalid.outcome
             self._failed(unexpected(self.role, error))
         self.idle = False
-        self._stats.record(self.role, outcome, time.perf_counter() - began)
+        self._stats.record(self.role, outcome, time.perf_counter() - began, self._clock.now())
         self.on_attempt(credentials)
 
     async def _fetch(self) -> Credentials:
@@ -222,9 +230,13 @@ class Keeper:
         now, end = self._clock.now(), credentials.expiration
         if again or (self._source and self._source.passes_on):
             wait = wait_for_another(end - now, self._chance(), self._max_age, self.least, again=again)
+            self.next_attempt = self.due = now + wait
         else:
-            wait = wait_after_success(credentials.obtained, end, now, self._chance(), self._max_age, self.least)
-        self.next_attempt = now + wait
+            obtained = credentials.obtained
+            wait = wait_after_success(obtained, end, now, self._chance(), self._max_age, self.least)
+            self.next_attempt = now + wait
+            latest = obtained + renewal_age(end - obtained, 0.0, self._max_age, self.least)
+            self.due = min(self.next_attempt, latest)  # earlier, if it was held before a restart and is overdue
         self.holding.set()
 
     def _failed(self, error: SourceError) -> None:

@@ -1,7 +1,7 @@
 """The Prometheus metrics. Names and labels are a contract (ARCHITECTURE.md)."""
 
 import platform
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -9,9 +9,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from imds_proxy import __version__
-from imds_proxy.clock import Clock
-from imds_proxy.credentials import Credentials
-from imds_proxy.telemetry.stats import CertificateStats, Distribution, RenewalStats, RequestStats
+from imds_proxy.telemetry.measured import Measured
+from imds_proxy.telemetry.stats import Distribution, RenewalStats, RequestStats, RoleFigures
 
 _OUTCOMES = ("success", "denied", "throttled", "unreachable", "invalid")
 _PREFIX = "imds_proxy_"
@@ -19,24 +18,20 @@ _PREFIX = "imds_proxy_"
 _AT_ONCE = 20
 """Roles, or files, in one piece."""
 
-Sessions = Mapping[str, Sequence[Credentials | None]]
-Held = Callable[[], Sessions]
-"""The roles that somebody may have, each with the last credentials of every session that is kept now."""
-Certificates = Callable[[], Mapping[str, CertificateStats]]
-"""Those of the roles that have one."""
+Figures = Mapping[str, RoleFigures]
+"""By role."""
 
 
 class Metrics:
-    """Every metric of one daemon, in a registry of its own."""
+    """Every metric of one daemon."""
 
-    def __init__(
-        self, requests: RequestStats, renewals: RenewalStats, held: Held, certificates: Certificates, clock: Clock
-    ) -> None:
-        self._of_requests = _RequestCollector(requests)
-        self._of_roles = _RoleCollector(renewals, held, clock)
-        self._of_certificates = _CertificateCollector(certificates)
-        self._of_base_key = _BaseKeyCollector(renewals)
-        self._of_files = _FileCollector(renewals)
+    def __init__(self, measured: Measured) -> None:
+        self._measured = measured
+        self._of_requests = _RequestCollector(measured.requests)
+        self._of_daemon = _DaemonCollector(measured)
+        self._of_renewals = _RenewalCollector(measured.renewals)
+        self._of_base_key = _BaseKeyCollector(measured.renewals)
+        self._of_files = _FileCollector(measured.renewals)
         self._of_process = ProcessCollector(registry=None)
 
     def pieces(self, roles: Collection[str] | None = None) -> Iterator[Metric]:
@@ -45,9 +40,12 @@ class Metrics:
         Args:
             roles: Those that are seen, and then nothing of the base key or of files; None: everything.
         """
+        figures = {name: role for name, role in self._measured.roles().items() if roles is None or name in roles}
         yield from self._of_requests.pieces()
-        yield from self._of_roles.pieces(roles)
-        yield from self._of_certificates.pieces(roles)
+        yield from self._of_daemon.pieces()
+        yield from _of_roles(figures)
+        yield from self._of_renewals.pieces(figures)
+        yield from _of_certificates(figures)
         if roles is None:
             yield from self._of_base_key.pieces()
             yield from self._of_files.pieces()
@@ -88,7 +86,7 @@ def _chunks(names: Iterable[str]) -> Iterator[list[str]]:
 
 
 class _RequestCollector:
-    """The data plane, and the build."""
+    """The data plane."""
 
     def __init__(self, stats: RequestStats) -> None:
         self._stats = stats
@@ -114,91 +112,96 @@ class _RequestCollector:
         yield GaugeMetricFamily(f"{_PREFIX}connections", "Open data-plane connections", self._stats.connections)
         name, text = f"{_PREFIX}audit_write_failures", "Times that the audit's file could not be written"
         yield CounterMetricFamily(name, text, self._stats.audit_write_failures)
+
+
+class _DaemonCollector:
+    """The process as a whole."""
+
+    def __init__(self, measured: Measured) -> None:
+        self._measured = measured
+
+    def pieces(self) -> Iterator[Metric]:
         build = GaugeMetricFamily(f"{_PREFIX}build_info", "Version of this daemon", labels=("version", "python"))
         build.add_metric((__version__, platform.python_version()), 1)
         yield build
-
-
-class _RoleCollector:
-    """Credentials and their renewal.
-
-    Every role that somebody may have shows every series from the start, at zero: a counter that appears with its first
-    failure, or an expiration that is missing, cannot raise an alert. Only where nothing is kept because nobody asks for
-    it, there is nothing that could expire. Of several sessions the one counts that ends first.
-    """
-
-    def __init__(self, stats: RenewalStats, held: Held, clock: Clock) -> None:
-        self._stats = stats
-        self._held = held
-        self._clock = clock
-
-    def pieces(self, roles: Collection[str] | None) -> Iterator[Metric]:
-        held = {role: sessions for role, sessions in self._held().items() if roles is None or role in roles}
-        yield from (self._expiration(chunk, held) for chunk in _chunks(held))
-        yield from (self._renewed(chunk, held) for chunk in _chunks(held))
-        yield from (self._renewals(chunk) for chunk in _chunks(held))
-        yield from (self._durations(chunk) for chunk in _chunks(held))
+        text = "Whether every served role has live credentials"
+        yield GaugeMetricFamily(f"{_PREFIX}ready", text, self._measured.ready())
+        name, text = f"{_PREFIX}listener_up", "Whether a listener of the data plane is open"
+        listeners = GaugeMetricFamily(name, text, labels=("address",))
+        for entry, bound in self._measured.listeners().items():
+            listeners.add_metric((entry,), bound is not None)
+        yield listeners
+        skew = "AWS's clock less this host's; positive: this host is behind"
+        yield GaugeMetricFamily(f"{_PREFIX}clock_skew_seconds", skew, self._measured.clock.skew)
+        stats = self._measured.reloads
         reloads = CounterMetricFamily(f"{_PREFIX}config_reloads", "Reloads of the config file", labels=("outcome",))
         for outcome in ("success", "failure"):
-            reloads.add_metric((outcome,), self._stats.reloads[outcome])
+            reloads.add_metric((outcome,), stats.outcomes[outcome])
         yield reloads
-        skew = "AWS's clock less this host's; positive: this host is behind"
-        yield GaugeMetricFamily(f"{_PREFIX}clock_skew_seconds", skew, self._clock.skew)
+        name, text = f"{_PREFIX}config_last_reload_successful", "Whether the config file was taken when last read"
+        yield GaugeMetricFamily(name, text, stats.error is None)
 
-    @staticmethod
-    def _expiration(names: list[str], held: Sessions) -> Metric:
-        name = f"{_PREFIX}credential_expiration_timestamp_seconds"
-        family = GaugeMetricFamily(name, "When the held credentials expire; 0: none were ever held", labels=("role",))
-        for role in names:
-            if held[role]:
-                family.add_metric((role,), min(session.expiration if session else 0 for session in held[role]))
-        return family
 
-    @staticmethod
-    def _renewed(names: list[str], held: Sessions) -> Metric:
-        name = f"{_PREFIX}credential_renewed_timestamp_seconds"
-        family = GaugeMetricFamily(name, "When credentials were last obtained; 0: never", labels=("role",))
-        for role in names:
-            if held[role]:
-                family.add_metric((role,), min(session.obtained if session else 0 for session in held[role]))
-        return family
+def _of_roles(roles: Figures) -> Iterator[Metric]:
+    """Credentials. Of several sessions of a role the one counts that ends, or is due, first.
 
-    def _renewals(self, names: list[str]) -> Metric:
+    Every role that somebody may have shows every series from the start, at zero: an expiration that is missing cannot
+    raise an alert. Only where nothing is kept because nobody asks for it, there is nothing that could expire.
+    """
+    kept = [name for name, role in roles.items() if role.sessions]
+    name, text = "credential_expiration_timestamp_seconds", "When the held credentials expire; 0: none were ever held"
+    yield from _by_role(name, text, {role: min(each.expiration for each in roles[role].sessions) for role in kept})
+    name, text = "credential_renewed_timestamp_seconds", "When credentials were last obtained; 0: never"
+    yield from _by_role(name, text, {role: min(each.obtained for each in roles[role].sessions) for role in kept})
+    name, text = "credential_renewal_due_timestamp_seconds", "When the next credentials are, or were, to be obtained"
+    yield from _by_role(name, text, {role: min(each.due for each in roles[role].sessions) for role in kept})
+    name, labels = f"{_PREFIX}role_info", ("role", "source", "role_arn")
+    for chunk in _chunks(roles):
+        family = GaugeMetricFamily(name, "Where the credentials of a role come from", labels=labels)
+        for role in chunk:
+            family.add_metric((role, roles[role].source, roles[role].role_arn), 1)
+        yield family
+
+
+def _by_role(name: str, text: str, values: Mapping[str, float]) -> Iterator[Metric]:
+    for chunk in _chunks(values):
+        family = GaugeMetricFamily(f"{_PREFIX}{name}", text, labels=("role",))
+        for role in chunk:
+            family.add_metric((role,), values[role])
+        yield family
+
+
+class _RenewalCollector:
+    """Attempts to renew. A counter that appears with its first failure cannot raise an alert: each is there at zero."""
+
+    def __init__(self, stats: RenewalStats) -> None:
+        self._stats = stats
+
+    def pieces(self, roles: Collection[str]) -> Iterator[Metric]:
         labels = ("role", "outcome")
-        family = CounterMetricFamily(f"{_PREFIX}renewals", "Attempts to obtain credentials", labels=labels)
-        for role in names:
-            for outcome in _OUTCOMES:
-                family.add_metric((role, outcome), self._stats.outcomes[role, outcome])
-        return family
-
-    def _durations(self, names: list[str]) -> Metric:
-        name, text = f"{_PREFIX}renewal_duration_seconds", "Time to obtain credentials or to fail"
-        family = HistogramMetricFamily(name, text, labels=("role",))
-        for role in names:
-            _add(family, (role,), self._stats.durations[role])
-        return family
+        for chunk in _chunks(roles):
+            family = CounterMetricFamily(f"{_PREFIX}renewals", "Attempts to obtain credentials", labels=labels)
+            for role in chunk:
+                for outcome in _OUTCOMES:
+                    family.add_metric((role, outcome), self._stats.outcomes[role, outcome])
+            yield family
+        name, text = f"{_PREFIX}renewal_duration_seconds", "Time to obtain credentials or to fail, of all roles"
+        durations = HistogramMetricFamily(name, text)
+        _add(durations, (), self._stats.durations)
+        yield durations
 
 
-class _CertificateCollector:
+def _of_certificates(roles: Figures) -> Iterator[Metric]:
     """The certificates of the roles that have one."""
-
-    def __init__(self, certificates: Certificates) -> None:
-        self._certificates = certificates
-
-    def pieces(self, roles: Collection[str] | None) -> Iterator[Metric]:
-        found = {role: it for role, it in self._certificates().items() if roles is None or role in roles}
-        name = f"{_PREFIX}certificate_expiration_timestamp_seconds"
-        for chunk in _chunks(found):
-            expiration = GaugeMetricFamily(name, "When the certificate in use expires; 0: none", labels=("role",))
-            for role in chunk:
-                expiration.add_metric((role,), found[role].expiration)
-            yield expiration
-        name = f"{_PREFIX}certificate_refusals"
-        for chunk in _chunks(found):
-            refusals = CounterMetricFamily(name, "Certificate files that could not be used", labels=("role",))
-            for role in chunk:
-                refusals.add_metric((role,), found[role].refused)
-            yield refusals
+    found = {name: role.certificate for name, role in roles.items() if role.certificate is not None}
+    name, text = "certificate_expiration_timestamp_seconds", "When the certificate in use expires; 0: none"
+    yield from _by_role(name, text, {role: certificate.expiration for role, certificate in found.items()})
+    for chunk in _chunks(found):
+        name, text = f"{_PREFIX}certificate_refusals", "Certificate files that could not be used"
+        refusals = CounterMetricFamily(name, text, labels=("role",))
+        for role in chunk:
+            refusals.add_metric((role,), found[role].refused)
+        yield refusals
 
 
 class _BaseKeyCollector:

@@ -6,7 +6,10 @@ They are touched on the way of a request, so nothing here waits for a lock and n
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from imds_proxy.telemetry.history import History
 
 REQUEST_BUCKETS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025)
 RENEWAL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -57,6 +60,38 @@ class CertificateStats:
     refused: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class SessionTimes:
+    """One session of a role, in seconds since the epoch.
+
+    Args:
+        due: When its successor is, or was, to be obtained. Retries after failures do not move it.
+        obtained: When it was; 0: there never was one.
+        expiration: When it ends; 0: there never was one.
+    """
+
+    due: float
+    obtained: float = 0.0
+    expiration: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoleFigures:
+    """One role that somebody may have, as it is now.
+
+    Args:
+        source: Where its credentials come from, as in the config.
+        role_arn: Of the config; empty where the source alone knows it.
+        sessions: Those that are kept now; none where nobody asks for it.
+        certificate: Of a role that proves itself with one.
+    """
+
+    source: str
+    role_arn: str
+    sessions: Sequence[SessionTimes]
+    certificate: CertificateStats | None = None
+
+
 @dataclass(slots=True)
 class BaseKeyStats:
     """The host's own key, where it rotates itself.
@@ -88,14 +123,47 @@ class RenewalStats:
 
     def __init__(self) -> None:
         self.outcomes: Counter[tuple[str, str]] = Counter()
-        self.durations: defaultdict[str, Distribution] = defaultdict(lambda: Distribution(RENEWAL_BUCKETS))
-        self.reloads: Counter[str] = Counter()
+        self.durations = Distribution(RENEWAL_BUCKETS)
+        self.history: defaultdict[str, History] = defaultdict(History)
+        """By role."""
         self.base_key: BaseKeyStats | None = None
         """None where it does not rotate."""
         self.files: dict[str, FileStats] = {}
         """By path."""
 
-    def record(self, role: str, outcome: str, seconds: float) -> None:
-        """Count one attempt."""
+    def record(self, role: str, outcome: str, seconds: float, at: float) -> None:
+        """Count one attempt.
+
+        Args:
+            role: Whose.
+            outcome: One of the metrics'.
+            seconds: How long it took.
+            at: When it ended, in seconds since the epoch.
+        """
         self.outcomes[role, outcome] += 1
-        self.durations[role].observe(seconds)
+        self.durations.observe(seconds)
+        self.history[role].add(at, outcome)
+
+
+class ReloadStats:
+    """The config file, as it was read at the start and at each reload.
+
+    Args:
+        loaded: When the config in use was read, in seconds since the epoch.
+    """
+
+    def __init__(self, loaded: float = 0.0) -> None:
+        self.loaded = loaded
+        self.outcomes: Counter[str] = Counter()
+        self.error: str | None = None
+        """Why the last reload changed nothing."""
+
+    def succeeded(self, at: float) -> None:
+        """The file was taken."""
+        self.outcomes["success"] += 1
+        self.loaded, self.error = at, None
+
+    def failed(self, error: str) -> None:
+        """The file was refused, and the config before it stays."""
+        self.outcomes["failure"] += 1
+        self.error = error

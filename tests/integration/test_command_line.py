@@ -426,11 +426,16 @@ def test_the_metrics_can_be_read_and_are_the_contract(daemon):
         "credential_expiration_timestamp_seconds": {"role"},
         "credential_renewed_timestamp_seconds": {"role"},
         "renewals": {"role", "outcome"},
-        "renewal_duration_seconds": {"role"},
+        "credential_renewal_due_timestamp_seconds": {"role"},
+        "role_info": {"role", "source", "role_arn"},
+        "ready": set(),
+        "listener_up": {"address"},
+        "renewal_duration_seconds": set(),
         "requests": {"protocol", "document", "status"},
         "request_duration_seconds": set(),
         "clock_skew_seconds": set(),
         "config_reloads": {"outcome"},
+        "config_last_reload_successful": set(),
         "build_info": {"version", "python"},
     }
     assert {name: labels.get(f"imds_proxy_{name}") for name in contract} == contract

@@ -14,12 +14,14 @@ from imds_proxy.config_file import parse
 from imds_proxy.files.outputs import Outputs
 from imds_proxy.roles import Roles
 from imds_proxy.sockets import open_listener
+from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.metrics import Metrics
-from imds_proxy.telemetry.stats import RenewalStats, RequestStats
-from support.plane import credentials
+from imds_proxy.telemetry.stats import RenewalStats, RequestStats, RoleFigures, SessionTimes
 
 ROOT, REMOTE = "127.0.0.1", "127.0.1.1"
 """127.0.0.N is the user with the uid N-1; 127.0.1.N is another host."""
+
+SHOWN = SessionTimes(1_800_001_800, 1_800_000_000, 1_800_003_600)
 
 
 class CallersByAddress:
@@ -85,12 +87,14 @@ async def control_plane(roles=("deploy", "logs"), grants=(), **admin):
     clock, requests, renewals = Clock(), RequestStats(), RenewalStats()
     kept = Roles(clock, renewals, lambda: None)
     kept.update(config, None)
-    held = credentials(now=1_800_000_000)
     for name, outcome in itertools.product(roles, ("success", "denied")):
-        renewals.record(name, outcome, 0.1)
-    metrics = Metrics(requests, renewals, lambda: {name: [held] for name in roles}, dict, clock)
+        renewals.record(name, outcome, 0.1, clock.now())
+    figures = {name: RoleFigures("assume-role", "", [SHOWN]) for name in roles}
+    listeners = {"127.0.0.1:1338": "127.0.0.1:1338"}
+    measured = Measured(clock, requests, renewals, roles=lambda: figures, listeners=lambda: listeners)
+    metrics = Metrics(measured)
     outputs = Outputs(kept.live, kept.is_pending, renewals, clock)
-    status = Status(kept, requests, lambda: ["127.0.0.1:1338"], clock, outputs)
+    status = Status(measured, kept, outputs, lambda: config)
     listening = open_listener("127.0.0.1:0", {})
     address = listening.getsockname()
     documents = Documents(status, metrics, lambda: config)

@@ -12,10 +12,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from imds_proxy.clock import Clock
 from imds_proxy.telemetry.exposition import Exposition
+from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.metrics import Metrics, rendered
-from imds_proxy.telemetry.stats import BaseKeyStats, CertificateStats, FileStats, RenewalStats, RequestStats
-from support.plane import credentials
+from imds_proxy.telemetry.stats import (
+    BaseKeyStats,
+    CertificateStats,
+    FileStats,
+    RenewalStats,
+    RequestStats,
+    RoleFigures,
+    SessionTimes,
+)
 
+ARN = "arn:aws:iam::123456789012:role/Host"
 NAMES = [f"role-{number}" for number in range(1000)]
 
 
@@ -35,15 +44,15 @@ class Counted(Metrics):
 
 def metrics(names=NAMES):
     requests, renewals = RequestStats(), RenewalStats()
-    held = credentials(now=1_800_000_000)
-    certificates = {name: CertificateStats(1_800_000_000.5, 1) for name in names}
     requests.record("imds_v2", "credentials", 200, 0.00002)
     for number, name in enumerate(names):
-        renewals.record(name, "success", number / 100)
+        renewals.record(name, "success", number / 100, number)
     renewals.files = {f'/run/a \\ "quoted"\n{number}': FileStats(1.5, number) for number in range(50)}
     renewals.base_key = BaseKeyStats(1_800_000_000)
-    sessions = {name: [held, None][: len(name) % 3] for name in names}
-    return Counted(requests, renewals, lambda: sessions, lambda: certificates, Clock())
+    sessions = [SessionTimes(1_800_001_800, 1_800_000_000, 1_800_003_600), SessionTimes(1_800_000_000)]
+    certificate = CertificateStats(1_800_000_000.5, 1)
+    roles = {name: RoleFigures("roles-anywhere", ARN, sessions[: len(name) % 3], certificate) for name in names}
+    return Counted(Measured(Clock(), requests, renewals, roles=lambda: roles))
 
 
 def whole(pieces):

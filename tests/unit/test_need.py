@@ -12,8 +12,9 @@ from imds_proxy.errors import ConfigError
 from imds_proxy.files.outputs import Outputs
 from imds_proxy.renewal.need import Need, needed
 from imds_proxy.roles import Roles
+from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.metrics import Metrics
-from imds_proxy.telemetry.stats import RenewalStats, RequestStats
+from imds_proxy.telemetry.stats import RenewalStats
 from support.on_demand import HOUR, Aws, in_virtual_time
 from support.plane import role_table
 from support.saved import saved_sessions
@@ -79,11 +80,13 @@ class Watched:
         self.stats = RenewalStats()
         self.roles = Roles(self.clock, self.stats, lambda: None)
         outputs = Outputs(self.roles.live, self.roles.is_pending, self.stats, self.clock)
-        self.status = Status(self.roles, RequestStats(), lambda: ["127.0.0.1:1338"], self.clock, outputs)
+        self.measured = Measured(self.clock, renewals=self.stats, roles=self.roles.figures)
+        self.status = Status(self.measured, self.roles, outputs, lambda: self.config)
         self.sources = {}
         self.saved = saved
 
     async def follow(self, config):
+        self.config = config
         await self.roles.stop(self.roles.update(config, self.saved))
         self.roles.start(self._make)
         await asyncio.sleep(2)
@@ -96,7 +99,7 @@ class Watched:
         return {role["role"]: role["state"] for role in self.status.document()["roles"]}
 
     def series(self, name):
-        text = Metrics(RequestStats(), self.stats, self.roles.held, dict, self.clock).exposition().decode()
+        text = Metrics(self.measured).exposition().decode()
         return {line.partition('role="')[2].partition('"')[0] for line in text.splitlines() if line.startswith(name)}
 
 

@@ -18,8 +18,9 @@ from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
 from imds_proxy.files import after, output, target
 from imds_proxy.files.outputs import Outputs
+from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.metrics import Metrics
-from imds_proxy.telemetry.stats import RenewalStats, RequestStats
+from imds_proxy.telemetry.stats import RenewalStats
 from support.plane import credentials, role_table
 from support.processes import alive
 
@@ -419,7 +420,7 @@ async def test_it_gets_no_secret_of_the_daemons(kept, tmp_path, monkeypatch):
 async def test_metrics_show_every_file_from_the_start(kept):
     """A series that appears with the first failure cannot raise an alert on it."""
     await kept.follow(kept.entry())
-    text = Metrics(RequestStats(), kept.stats, dict, dict, Clock()).exposition().decode()
+    text = Metrics(Measured(Clock(), renewals=kept.stats)).exposition().decode()
     path = kept.folder / "file"
     assert f'imds_proxy_file_written_timestamp_seconds{{path="{path}"}} 0.0' in text
     assert f'imds_proxy_file_write_failures_total{{path="{path}"}} 0.0' in text

@@ -13,8 +13,8 @@ from imds_proxy.config_callers import GrantConfig, ServiceAccountsConfig
 from imds_proxy.config_file import parse
 from imds_proxy.config_files import OutputFileConfig
 from imds_proxy.config_roles import ROLE_TABLES
+from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.metrics import Metrics
-from imds_proxy.telemetry.stats import RenewalStats, RequestStats
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -46,7 +46,7 @@ def test_the_config_examples_name_every_key_and_every_source():
 
 
 def test_the_metrics_table_has_every_metric():
-    exposed = Metrics(RequestStats(), RenewalStats(), dict, dict, Clock())
+    exposed = Metrics(Measured(Clock()))
     names = re.findall(r"# TYPE imds_proxy_(\w+)", exposed.exposition().decode())
     assert names
     assert [name for name in names if f"| `{name}` |" not in README] == []

@@ -219,11 +219,12 @@ async def test_the_role_itself_is_never_obtained_nor_handed_out():
     roles = await roles_of(config())
     await asyncio.sleep(HOUR)
     assert (dict(roles.served()), list(roles.tagged()), roles.sources) == ({}, ["pods"], [])
-    assert roles.held() == {"pods": []}
+    assert roles.figures()["pods"].sessions == []
     roles.tagged()["pods"].serve(pod())
-    assert roles.held() == {"pods": [None]}
+    assert [times.expiration for times in roles.figures()["pods"].sessions] == [0]
     await asyncio.sleep(2)
-    assert [held.key_hint for held in roles.held()["pods"]] == ["0001"]
+    assert [held.key_hint for held in roles.tagged()["pods"].held()] == ["0001"]
+    assert roles.figures()["pods"].sessions[0].expiration > 0
     assert roles["pods"].keeper.last is None
     await roles.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}

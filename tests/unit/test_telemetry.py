@@ -9,9 +9,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from imds_proxy.clock import Clock
 from imds_proxy.telemetry import log
+from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.metrics import Metrics
-from imds_proxy.telemetry.stats import RenewalStats, RequestStats
-from support.plane import credentials
+from imds_proxy.telemetry.stats import ReloadStats, RenewalStats, RequestStats, RoleFigures, SessionTimes
+
+ARN = "arn:aws:iam::123456789012:role/Deploy"
 
 
 @pytest.fixture
@@ -66,13 +68,18 @@ def test_libraries_do_not_log_below_warning_even_at_debug(logged, library):
 @pytest.fixture
 def exposed():
     """Metrics with something in them, as samples by name and labels."""
-    requests, renewals, clock = RequestStats(), RenewalStats(), Clock()
-    held = credentials(now=1_800_000_000)
-    metrics = Metrics(requests, renewals, lambda: {"deploy": [held], "other": [None]}, dict, clock)
+    requests, renewals, reloads, clock = RequestStats(), RenewalStats(), ReloadStats(), Clock()
+    roles = {
+        "deploy": RoleFigures("assume-role", ARN, [SessionTimes(1_800_001_800, 1_800_000_000, 1_800_003_600)]),
+        "other": RoleFigures("process", "", [SessionTimes(1_800_000_000)]),
+    }
+    listeners = {"127.0.0.1:1338": "127.0.0.1:1338", "systemd:imds": None}
+    measured = Measured(clock, requests, renewals, reloads, lambda: roles, lambda: False, lambda: listeners)
+    metrics = Metrics(measured)
     requests.record("imds_v2", "credentials", 200, 0.00002)
     requests.record("imds_v2", "credentials", 0, 0.3)
-    renewals.record("deploy", "success", 0.2)
-    renewals.reloads["failure"] += 1
+    renewals.record("deploy", "success", 0.2, at=1_800_000_000)
+    reloads.failed("no such key")
     clock.skew = 7.0
     families = text_string_to_metric_families(metrics.exposition().decode())
     return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
@@ -84,7 +91,12 @@ def test_the_metrics_of_the_contract(exposed):
     assert exposed[prefix + "credential_expiration_timestamp_seconds", "deploy"] == 1_800_003_600
     assert exposed[prefix + "credential_renewed_timestamp_seconds", "deploy"] == 1_800_000_000
     assert exposed[prefix + "renewals_total", "deploy", "success"] == 1
-    assert exposed[prefix + "renewal_duration_seconds_count", "deploy"] == 1
+    assert exposed[prefix + "credential_renewal_due_timestamp_seconds", "deploy"] == 1_800_001_800
+    assert exposed[prefix + "role_info", ARN, "assume-role", "deploy"] == 1
+    assert exposed[prefix + "ready",] == 0
+    assert exposed[prefix + "listener_up", "127.0.0.1:1338"] == 1
+    assert exposed[prefix + "listener_up", "systemd:imds"] == 0
+    assert exposed[prefix + "renewal_duration_seconds_count",] == 1
     assert exposed[prefix + "requests_total", "200", "credentials", "imds_v2"] == 1
     assert exposed[prefix + "requests_total", "closed", "credentials", "imds_v2"] == 1
     assert exposed[prefix + "request_duration_seconds_count",] == 2
@@ -92,6 +104,7 @@ def test_the_metrics_of_the_contract(exposed):
     assert exposed[prefix + "clock_skew_seconds",] == 7
     assert exposed[prefix + "config_reloads_total", "failure"] == 1
     assert exposed[prefix + "config_reloads_total", "success"] == 0
+    assert exposed[prefix + "config_last_reload_successful",] == 0
     assert any(key[0] == prefix + "build_info" for key in exposed)
     assert any(key[0] == "process_resident_memory_bytes" for key in exposed)
 
@@ -99,5 +112,6 @@ def test_the_metrics_of_the_contract(exposed):
 def test_a_role_shows_every_series_from_the_start(exposed):
     """A series that appears with the first failure cannot raise an alert on it."""
     assert exposed["imds_proxy_credential_expiration_timestamp_seconds", "other"] == 0
+    assert exposed["imds_proxy_credential_renewal_due_timestamp_seconds", "other"] == 1_800_000_000
     for outcome in ("success", "denied", "throttled", "unreachable", "invalid"):
         assert exposed["imds_proxy_renewals_total", *sorted((outcome, "other"))] == 0
