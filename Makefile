@@ -11,7 +11,7 @@ LOCK   := $(TEST)/bin/uv pip compile --quiet --upgrade --universal --python-vers
 LOOSE  := --config-file= --check-untyped-defs --ignore-missing-imports --no-strict-optional
 PIP    := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo test lint format clients conformance bench lock clean
+.PHONY: help install demo test watch-test dashboards lint format clients conformance bench lock clean
 
 help: ## List what there is to run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,12 @@ demo: $(DEMO)/.ready $(CLIENTS)/boto3/.ready $(CLIENTS)/awscli/.ready ## Show ro
 
 test: $(TEST)/.ready $(CLIENTS)/boto3/.ready $(CLIENTS)/aiobotocore/.ready $(CLIENTS)/awscli/.ready ## Run every test
 	$(TEST)/bin/python -m pytest $(ARGS)
+
+watch-test: $(TEST)/.ready ## Dashboard and alerts on a real Prometheus, page and terminal view; needs prometheus and chromium
+	$(TEST)/bin/python -m pytest tests/watch $(ARGS)
+
+dashboards: $(TEST)/.ready ## Render grafana/ from its one description
+	$(TEST)/bin/python grafana/render.py
 
 lint: $(TEST)/.ready ## Run linters, formatter check, types and the direction of imports
 	$(TEST)/bin/ruff check .
@@ -50,7 +56,7 @@ lock: $(TEST)/.ready ## Compile the lock files again, to the newest versions
 	$(LOCK) pyproject.toml -o requirements.txt
 	$(LOCK) pyproject.toml --extra roles-anywhere --extra pkcs11 --extra kubernetes --extra encrypted-state -o requirements-extras.txt
 	$(LOCK) pyproject.toml --extra demo -o requirements-demo.txt
-	$(LOCK) pyproject.toml --extra demo --extra roles-anywhere --extra pkcs11 --extra kubernetes --extra encrypted-state --group test --group lint -o requirements-test.txt
+	$(LOCK) pyproject.toml --extra demo --extra roles-anywhere --extra pkcs11 --extra kubernetes --extra encrypted-state --group test --group watch --group lint -o requirements-test.txt
 	for client in boto3 aiobotocore awscli pyarrow awscrt obstore; do echo $$client | $(LOCK) - -o tests/clients/$$client.txt; done
 
 clean: ## Remove everything that was set up or built
