@@ -41,7 +41,7 @@ OTHER_NAMES = (
 async def test_rule_01_every_address_serves_the_whole_exchange(namespace, address):
     """s3cmd, s3fs, restic, minio-go, older PHP and Ruby look at 169.254.169.254:80 and nowhere else."""
     async with plane(metadata={"listen": list(ADDRESSES)}) as everywhere:
-        assert sorted(everywhere.server.addresses) == sorted(ADDRESSES)
+        assert sorted(everywhere.server.listeners.values()) == sorted(ADDRESSES)
         there = everywhere.through(address)
         assert (await there.get(f"/latest/{IAM}/")).body == b"deploy"
         assert (await there.get(f"/latest/{IAM}/deploy")).status == 200

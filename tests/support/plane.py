@@ -72,7 +72,7 @@ class Plane:
 
     @property
     def address(self) -> str:
-        return self._address or self.server.addresses[0]
+        return self._address or next(filter(None, self.server.listeners.values()))
 
     @property
     def port(self) -> int:
