@@ -2,17 +2,23 @@
 
 import argparse
 import json
+import os
+import sys
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from imds_proxy.cli import client
 from imds_proxy.cli import options as shared
+from imds_proxy.cli.status_document import complete, escaped
 from imds_proxy.errors import DaemonUnreachableError
 
-_CLEAR = "\x1b[H\x1b[J"
+_ASKED_EVERY = 2.0
 _GOOD = {"ok", "failing", "idle"}
 _LIMITED = """This is what this user may see; root, the daemon's user and those in [admin] allowed_users see everything,
 among it why a renewal failed."""
+_LONG = 48
+"""Hours from which days are easier to read."""
 _HEADINGS = ("ROLE", "STATE", "KEY", "LEFT", "NEXT", "SESSION")
 
 
@@ -22,30 +28,52 @@ def register(verbs: Any) -> None:
         "status", help="show what the daemon holds", description="Show what the running daemon holds."
     )
     shared.add_config(verb)
-    verb.add_argument("--json", action="store_true", help="the document itself")
-    verb.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
+    verb.add_argument("--json", action="store_true", help="the document itself; with --watch one in each line")
+    verb.add_argument(
+        "--watch", action="store_true", help="a live view until Ctrl-C; not on a terminal: again every two seconds"
+    )
     verb.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print once or for ever; 1 when a served role that somebody asks for has no live credentials."""
     target = shared.target(options)
+    if options.watch and not options.json and _has_screen():
+        from imds_proxy.cli.status_watch import watch
+
+        return watch(lambda: client.status(target), target.admin)
     while options.watch:
-        try:
-            text = render(client.status(target), as_json=options.json)
-        except DaemonUnreachableError as error:  # a restart should not end the watching
-            text = str(error)
-        print(f"{_CLEAR}{text}", flush=True)
-        time.sleep(2)
+        _print_next(target, as_json=options.json)
+        time.sleep(_ASKED_EVERY)
     status = client.status(target)
     print(render(status, as_json=options.json))
     return int(any(role["served"] and role["state"] not in _GOOD for role in status["roles"]))
 
 
+def _has_screen() -> bool:
+    """Whether standard output is a terminal that can be painted on: no escape code ever goes anywhere else."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
+
+
+def _print_next(target: shared.Target, *, as_json: bool) -> None:
+    """One line of JSON, or the time and a table; a daemon that is away does not end the watching."""
+    try:
+        status = client.status(target)
+    except DaemonUnreachableError as error:
+        if as_json:  # its reader takes every line for a document
+            print(f"imds-proxy: {error}", file=sys.stderr, flush=True)
+            return
+        text = str(error)
+    else:
+        text = escaped(json.dumps(status, ensure_ascii=False)) if as_json else render(status, as_json=False)
+    print(text if as_json else f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n{text}\n", flush=True)
+
+
 def render(status: dict[str, Any], *, as_json: bool) -> str:
     """The document, or a table with every failure under it."""
     if as_json:
-        return json.dumps(status, indent=2, ensure_ascii=False)
+        return escaped(json.dumps(status, indent=2, ensure_ascii=False))
+    status = complete(status)
     rows = [_HEADINGS, *(_row(role) for role in status["roles"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -55,9 +83,13 @@ def render(status: dict[str, Any], *, as_json: bool) -> str:
             message = f": {failure['message']}" if failure["message"] else ""
             lines += ["", f"{role['role']}{whose}: {failure['outcome']} at {failure['at']}{message}"]
             lines += [f"  → {failure['advice']}"] if failure["advice"] else []
-    for file in status.get("files", ()):
+    for file in status["files"]:
         lines += _troubles(file)
-    if status.get("limited"):
+    for entry in status["listeners_down"]:
+        lines += ["", f"nothing listens on {entry}: the log says why; a reload tries again"]
+    if error := status["config"]["error"]:
+        lines += ["", f"the last reload of the config changed nothing: {error}"]
+    if status["limited"]:
         lines += ["", _LIMITED]
     served = f"{status['requests']} requests, {status['connections']} connections on {', '.join(status['listeners'])}"
     return "\n".join([*lines, "", f"imds-proxy {status['version']}, up since {status['started']}: {served}"])
@@ -95,7 +127,9 @@ def _session(role: dict[str, Any]) -> str:
 
 
 def duration(seconds: int) -> str:
-    """`1h02m`, `29m30s` or `45s`."""
+    """`3d04h`, `1h02m`, `29m30s` or `45s`."""
     minutes, rest = divmod(max(seconds, 0), 60)
     hours, minutes = divmod(minutes, 60)
+    if hours >= _LONG:
+        return f"{hours // 24}d{hours % 24:02}h"
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"

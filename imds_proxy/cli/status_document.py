@@ -1,0 +1,91 @@
+"""`/status.json` made fit for a terminal: of any version of the daemon, without anything that a terminal obeys."""
+
+import json
+from typing import Any, Final
+
+_LONGEST: Final = 2000
+"""Characters of one text."""
+_DOCUMENT: Final[dict[str, Any]] = {
+    "limited": False,
+    "version": "?",
+    "started": None,
+    "time": None,
+    "clock_skew_seconds": 0,
+    "listeners": [],
+    "listeners_down": [],
+    "requests": 0,
+    "answers": [],
+    "limited_requests": 0,
+    "connections": 0,
+    "config": {},
+    "roles": [],
+    "files": [],
+    "base_key": None,
+    "audit_write_failures": 0,
+}
+_ROLE: Final[dict[str, Any]] = {
+    "role": "?",
+    "state": "?",
+    "source": "?",
+    "from": None,
+    "role_arn": None,
+    "served": False,
+    "on_demand": False,
+    "sessions": None,
+    "default": False,
+    "certificate_expires": None,
+    "session_arn": None,
+    "key": None,
+    "obtained": None,
+    "expires": None,
+    "seconds_left": 0,
+    "next_attempt": None,
+    "failure": None,
+    "grants": None,
+    "history": [],
+}
+_FAILURE: Final[dict[str, Any]] = {"outcome": "failed", "message": "", "advice": "", "at": "?"}
+_FILE: Final[dict[str, Any]] = {
+    "path": "?",
+    "format": "?",
+    "roles": [],
+    "written": None,
+    "failure": None,
+    "warnings": [],
+}
+_SPAN: Final[dict[str, Any]] = {"from": None, "to": None, "outcome": "?", "attempts": 1}
+_ANSWER: Final[dict[str, Any]] = {"protocol": "?", "document": "?", "status": "?", "count": 0}
+
+
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with every key that is read of it, and its texts as they may be printed."""
+    whole = _filled(_DOCUMENT, printable(document))
+    whole["config"] = _filled({"loaded": None, "error": None}, whole["config"])
+    whole["answers"] = [_filled(_ANSWER, answer) for answer in whole["answers"]]
+    whole["roles"] = [_filled(_ROLE, role) for role in whole["roles"]]
+    whole["files"] = [_filled(_FILE, file) for file in whole["files"]]
+    for each in (*whole["roles"], *whole["files"]):
+        each["failure"] = each["failure"] and _filled(_FAILURE, each["failure"])
+    for role in whole["roles"]:
+        role["history"] = [_filled(_SPAN, span) for span in role["history"]]
+    return whole
+
+
+def printable(value: Any) -> Any:
+    """Every text in it on one line, without what moves a cursor or turns the direction of what is read."""
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() else " " for c in value[:_LONGEST])
+    if isinstance(value, list):
+        return [printable(each) for each in value]
+    if isinstance(value, dict):
+        return {printable(key): printable(each) for key, each in value.items()}
+    return value
+
+
+def escaped(text: str) -> str:
+    """A JSON text in which JSON's own escapes stand for what `printable` takes out."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def _filled(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    return defaults | {key: value for key, value in given.items() if value is not None}

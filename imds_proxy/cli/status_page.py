@@ -1,0 +1,49 @@
+"""Paragraphs for the terminal that `status --watch` shows its view on. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.text import Text
+
+from imds_proxy.cli.status_facts import Level
+from imds_proxy.cli.status_symbols import STYLES, Symbols
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What lines are made for.
+
+    Args:
+        console: Knows how wide a character is.
+        width: In columns.
+        height: In lines.
+        symbols: Those that it can show.
+    """
+
+    console: Console
+    width: int
+    height: int
+    symbols: Symbols
+
+    def wrapped(self, text: str, indent: int, style: str = "") -> list[Text]:
+        """A paragraph, indented. What is longer than a line without a space in it is broken."""
+        lines = Text(text, style).wrap(self.console, max(self.width - indent, 10))
+        for line in lines:
+            line.rstrip()
+        return [Text(" " * indent).append_text(line) for line in lines]
+
+    def labelled(self, label: Text, text: str, style: str = "") -> Iterator[Text]:
+        """A paragraph with a label in the margin of its first line."""
+        indent = label.cell_len
+        first, *others = self.wrapped(text, indent, style)
+        yield label + first[indent:]
+        yield from others
+
+    def marked(self, level: Level, text: str, style: str = "") -> Iterator[Text]:
+        """A paragraph with the symbol of its level before it."""
+        return self.labelled(Text(f"{self.symbols.levels[level]} ", f"bold {STYLES[level]}"), text, style)
+
+    def advice(self, text: str) -> Iterator[Text]:
+        """What to do, if that is known."""
+        return self.labelled(Text(f"  {self.symbols.arrow} "), text) if text else iter(())
