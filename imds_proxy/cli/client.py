@@ -9,6 +9,7 @@ from typing import Any
 
 from imds_proxy.cli import listener_owner
 from imds_proxy.cli.options import Target
+from imds_proxy.cli.status_document import printable
 from imds_proxy.errors import ConnectionClosedError, DaemonUnreachableError, ImdsProxyError
 from imds_proxy.metadata.imds import NO_ROLE, TOKEN_HEADER, TTL_HEADER
 from imds_proxy.metadata.role_tokens import TOKEN_FOLDER
@@ -50,13 +51,18 @@ def status(target: Target) -> dict[str, Any]:
     """`/status.json`."""
     code, body = ask(f"{target.admin}/status.json")
     if code in _REFUSALS:
-        said = body.decode(errors="replace").strip()
+        said = printable(body.decode(errors="replace").strip())
         raise DaemonUnreachableError(f"{target.admin}/status.json answered {code}: {said}")
     if code != _OK:
         raise DaemonUnreachableError(
             f"{target.admin}/status.json answered {code}", "is this the control plane's address?"
         )
-    document: dict[str, Any] = json.loads(body)
+    try:
+        document: dict[str, Any] = json.loads(body)
+    except ValueError:
+        raise DaemonUnreachableError(
+            f"{target.admin}/status.json answered with what is no document", "is this the control plane's address?"
+        ) from None
     return document
 
 

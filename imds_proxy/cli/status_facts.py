@@ -1,7 +1,7 @@
 """What a status document says of now: which roles are in trouble, and whether anything will expire. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, Final, Self
@@ -114,9 +114,12 @@ def roles_now(document: dict[str, Any], elapsed: float) -> list[RoleNow]:
 
 def answer(document: dict[str, Any], roles: Sequence[RoleNow], elapsed: float) -> Answer:
     """Will anything expire before I am back?"""
+    failing = [role for role in roles if role.state == "failing"]
     if dead := [role for role in roles if role.dead]:
-        return _of_dead(dead)
-    if failing := [role for role in roles if role.state == "failing"]:
+        said = _of_dead(dead)
+        also = _of_failing(failing).text if failing else ""
+        return replace(said, more=" ".join(filter(None, (said.more, also))))
+    if failing:
         return _of_failing(failing)
     if late := [role for role in roles if role.is_late]:
         return Answer(Level.ATTENTION, f"The renewal of {_names(late)} is late; nothing has failed yet.")
@@ -168,16 +171,13 @@ def _of_dead(roles: Sequence[RoleNow]) -> Answer:
     has = "has" if len(roles) == 1 else "have"
     if all(role.level < Level.TROUBLE for role in roles):
         return Answer(Level.ATTENTION, f"{_names(roles)} {has} no credentials yet: the first are being obtained.")
-    reasons = sorted({role.told["failure"]["outcome"] for role in roles if role.told["failure"]})
-    why = f": {', '.join(reasons)}" if reasons else ""
-    word = "have expired" if all(role.state == "expired" for role in roles) else f"{has} no credentials"
-    word = "has expired" if word == "have expired" and len(roles) == 1 else word
-    return Answer(Level.TROUBLE, f"{_names(roles)} {word}{why}.", _next_attempt(roles))
+    expired = "has expired" if len(roles) == 1 else "have expired"
+    what = expired if all(role.state == "expired" for role in roles) else f"{has} no credentials"
+    return Answer(Level.TROUBLE, f"{_names(roles)} {what}: {_last_attempt(roles[0])}.", _next_attempt(roles))
 
 
 def _of_failing(roles: Sequence[RoleNow]) -> Answer:
-    first, failure = roles[0], roles[0].told["failure"]
-    last = f"the last renewal was {_in_words(failure['outcome'])}" if failure else "the last renewal failed"
+    first, last = roles[0], _last_attempt(roles[0])
     if first.left is None:  # the sessions of service accounts
         return Answer(Level.ATTENTION, f"A session of {first.name} is not renewed: {last}.", _next_attempt(roles))
     others = f" (and {len(roles) - 1} more after it)" if len(roles) > 1 else ""
@@ -219,7 +219,9 @@ def _all_well(document: dict[str, Any], roles: Sequence[RoleNow]) -> Answer:
 
 def _next_attempt(roles: Sequence[RoleNow]) -> str:
     planned = [role.next_in for role in roles if role.next_in is not None]
-    return f"The next attempt is in {duration(int(min(planned)))}." if planned else ""
+    if not planned:
+        return ""
+    return f"The next attempt is in {duration(int(min(planned)))}." if min(planned) >= 1 else "It is tried again now."
 
 
 def _names(roles: Sequence[RoleNow]) -> str:
@@ -234,6 +236,13 @@ def _of_many(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} (and {len(names) - 1} more)"
 
 
-def _in_words(outcome: str) -> str:
-    words = {"denied": "denied", "throttled": "throttled", "unreachable": "without an answer", "invalid": "not usable"}
-    return words.get(outcome, f"no success ({outcome})")
+def _last_attempt(role: RoleNow) -> str:
+    outcome = role.told["failure"]["outcome"] if role.told["failure"] else ""
+    words = {
+        "": "its last renewal has not brought another session",
+        "denied": "the last attempt was denied",
+        "throttled": "the last attempt was throttled",
+        "unreachable": "the last attempt had no answer",
+        "invalid": "the last attempt brought nothing that can be used",
+    }
+    return words.get(outcome, f"the last attempt failed ({outcome})")

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from imds_proxy.cli.status import duration
 from imds_proxy.cli.status_facts import Level, certificates, daemon_time, moment
-from imds_proxy.clock import skew_advice
 
 _LISTED: Final = 3
 """Well things of a kind that are named; the rest are counted."""
@@ -93,7 +92,7 @@ def _listeners(document: dict[str, Any]) -> Iterator[Fact]:
 def _clock(document: dict[str, Any]) -> Iterator[Fact]:
     if skew := document["clock_skew_seconds"]:
         off = f"{duration(abs(int(skew)))} {'behind' if skew > 0 else 'ahead of'} AWS's"
-        yield Fact("clock", off, Level.ATTENTION, skew_advice(skew))
+        yield Fact("clock", off, Level.ATTENTION, "set this host's clock (chronyc makestep)")
     else:
         yield Fact("clock", "agrees with AWS's")
 

@@ -26,24 +26,23 @@ class Page:
     height: int
     symbols: Symbols
 
-    def wrapped(self, text: str, indent: int, style: str = "") -> list[Text]:
+    def wrapped(self, text: str | Text, indent: int) -> Iterator[Text]:
         """A paragraph, indented. What is longer than a line without a space in it is broken."""
-        lines = Text(text, style).wrap(self.console, max(self.width - indent, 10))
-        for line in lines:
-            line.rstrip()
-        return [Text(" " * indent).append_text(line) for line in lines]
+        return self.labelled(Text(" " * indent), text)
 
-    def labelled(self, label: Text, text: str, style: str = "") -> Iterator[Text]:
+    def labelled(self, label: Text, text: str | Text) -> Iterator[Text]:
         """A paragraph with a label in the margin of its first line."""
-        indent = label.cell_len
-        first, *others = self.wrapped(text, indent, style)
-        yield label + first[indent:]
-        yield from others
+        text = text if isinstance(text, Text) else Text(text)
+        margin = label
+        for line in text.wrap(self.console, max(self.width - label.cell_len, 10)):
+            line.rstrip()
+            yield Text.assemble(margin, line)
+            margin = Text(" " * label.cell_len)
 
     def marked(self, level: Level, text: str, style: str = "") -> Iterator[Text]:
         """A paragraph with the symbol of its level before it."""
-        return self.labelled(Text(f"{self.symbols.levels[level]} ", f"bold {STYLES[level]}"), text, style)
+        return self.labelled(Text(f"{self.symbols.levels[level]} ", f"bold {STYLES[level]}"), Text(text, style))
 
-    def advice(self, text: str) -> Iterator[Text]:
+    def advice(self, text: str, indent: int) -> Iterator[Text]:
         """What to do, if that is known."""
-        return self.labelled(Text(f"  {self.symbols.arrow} "), text) if text else iter(())
+        return self.labelled(Text(f"{' ' * indent}{self.symbols.arrow} "), text) if text else iter(())

@@ -29,7 +29,7 @@ class Symbols:
     arrow: str
 
 
-UNICODE: Final = Symbols({Level.WELL: "✓", Level.ATTENTION: "!", Level.TROUBLE: "✗"}, "█", "░", "┃", "■", "·", "→")
+UNICODE: Final = Symbols({Level.WELL: "✓", Level.ATTENTION: "!", Level.TROUBLE: "✗"}, "━", "╌", "┃", "■", "·", "→")
 ASCII: Final = Symbols({Level.WELL: "+", Level.ATTENTION: "!", Level.TROUBLE: "x"}, "#", "-", "|", "o", ".", "->")
 STYLES: Final = {Level.WELL: "green", Level.ATTENTION: "yellow", Level.TROUBLE: "red"}
 STATES: Final = {"ok": "green", "idle": "cyan", "unused": "dim", "failing": "yellow", "expired": "red"}

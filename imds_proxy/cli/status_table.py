@@ -22,9 +22,9 @@ _LONGEST_BAR: Final = 40
 
 
 class Detail(IntEnum):
-    """How much is shown of a role that is well; of a troubled one it is everything."""
+    """How much is shown of a role beside its row, and the last error with what to do."""
 
-    ROW = 0
+    NOTHING = 0
     DAY = 1
     ALL = 2
 
@@ -49,13 +49,14 @@ class Table:
         left = page.width - self._name - _FIXED - (self._columns + 2 if self._beside else 0)
         self._bar = min(max(left, _SHORTEST_BAR), _LONGEST_BAR)
 
-    def lines(self, detail: Detail, room: int) -> list[Text] | None:
-        """All roles; None: there is not the room."""
+    def lines(self, well: Detail, troubled: Detail, room: int) -> list[Text] | None:
+        """All roles, those that are well in one detail and the troubled ones in another; None: there is no room."""
         lines = self._head()
-        legend = [Text()] * (detail == Detail.ALL) + (self._legend() if self._beside or detail else [])
+        has_days = self._beside or well or (troubled and any(role.level for role in self._roles))
+        legend = [Text()] * (well == Detail.ALL) + (self._legend() if has_days else [])
         for number, role in enumerate(self._roles):
-            lines += [Text()] * (number > 0 and detail == Detail.ALL)
-            lines += self._role(role, Detail.ALL if role.level else detail)
+            lines += [Text()] * (number > 0 and well == Detail.ALL)
+            lines += self._role(role, troubled if role.level else well)
             if len(lines) + len(legend) > room:
                 return None
         return [*lines, *legend] if self._roles else []
@@ -64,7 +65,7 @@ class Table:
         """As many roles as fit, with one line for an error, and how many more there are."""
         lines = self._head()
         for number, role in enumerate(self._roles):
-            block = [self._row(role), *self._failure(role)[:1]]
+            block = [self._row(role), *(Text.assemble("  ", error) for error in self._error(role))]
             if len(lines) + len(block) + 1 > room:
                 return [*lines, self._rest(self._roles[number:])]
             lines += block
@@ -77,13 +78,15 @@ class Table:
 
     def _head(self) -> list[Text]:
         day = "LAST 24 H" if self._beside else ""
-        head = f"  {'ROLE':<{self._name}} STATE    {'LIFE':<{self._bar}}    LEFT  {'RENEWAL':<10}  {day}"
+        life = f"LIFE, {self._symbols.mark} next renewal"
+        life = life if len(life) <= self._bar else "LIFE"
+        head = f"  {'ROLE':<{self._name}} STATE    {life:<{self._bar}}    LEFT  {'RENEWAL':<10}  {day}"
         return [Text(head.rstrip(), "dim")]
 
     def _role(self, role: RoleNow, detail: Detail) -> Iterator[Text]:
         yield self._row(role)
         if detail >= Detail.DAY and not self._beside:
-            yield Text("  24 h ago ", "dim") + self._day(role) + Text(" now", "dim")
+            yield Text.assemble(("  24 h ago ", "dim"), self._day(role), (" now", "dim"))
         if detail >= Detail.ALL:
             yield from self._origin(role)
         yield from self._failure(role)
@@ -107,7 +110,7 @@ class Table:
         if role.next_in is None or not 0 < role.next_in < role.left:
             return bar
         at = min(int((role.left - role.next_in) / role.life * self._bar), self._bar - 1)
-        return bar[:at] + Text(self._symbols.mark, "bold") + bar[at + 1 :]
+        return Text.assemble(bar[:at], (self._symbols.mark, "bold"), bar[at + 1 :])
 
     def _day(self, role: RoleNow) -> Text:
         """The outcomes of the last day, the newest on the right."""
@@ -125,32 +128,39 @@ class Table:
         return letter or self._symbols.success, style
 
     def _legend(self) -> list[Text]:
-        legend = Text(f"{24 * 60 // self._columns} min a column:", "dim")
+        legend = Text.assemble((f"{24 * 60 // self._columns} min a column:", "dim"))
         for outcome in OUTCOMES:
             word = "renewed" if outcome == "success" else outcome
-            legend.append("  ").append(*self._of_outcome(outcome)).append(f" {word}", "dim")
-        return [Text("  ") + line for line in legend.wrap(self._page.console, self._page.width - 2)]
+            legend.append("  ").append(*self._of_outcome(outcome)).append(f"={word}", "dim")
+        return [Text.assemble("  ", line) for line in legend.wrap(self._page.console, self._page.width - 2)]
 
     def _origin(self, role: RoleNow) -> Iterator[Text]:
         """Where it comes from, what it is, and who may have it."""
         told, arn = role.told, role.told["session_arn"] or role.told["role_arn"]
         pieces = [f"{told['source']} from {told['from']}" if told["from"] else str(told["source"])]
         pieces += [f"key {told['key']}"] if told["key"] else []
+        pieces += ["the default role"] if told["default"] else []
         pieces += ["on demand"] if told["on_demand"] else []
         pieces += [f"{told['sessions']} session(s) of service accounts"] if told["sessions"] is not None else []
         yield from self._page.wrapped(", ".join(pieces) + (f": {arn}" if arn else ""), 2)
         if told["grants"] is not None:
             yield from self._page.wrapped(f"given to {'; '.join(told['grants']) or 'nobody'}", 2)
 
-    def _failure(self, role: RoleNow) -> list[Text]:
+    def _failure(self, role: RoleNow) -> Iterator[Text]:
         """Why the last renewal failed, and what to do."""
+        for error in self._error(role):
+            yield from self._page.wrapped(error, 2)
+            yield from self._page.advice(role.told["failure"]["advice"], 2)
+
+    def _error(self, role: RoleNow) -> Iterator[Text]:
+        """Why the last renewal failed, on one line of any width; none if it did not."""
         if not (failure := role.told["failure"]):
-            return []
+            return
         whose = f" for {failure['service_account']}" if "service_account" in failure else ""
-        said = f": {failure['message']}" if failure["message"] else ""
         at = moment(failure["at"])
-        text = f"{failure['outcome']}{whose} at {clock_time(at) if at else failure['at']}{said}"
-        return [*self._page.wrapped(text, 2, STYLES[role.level]), *self._page.advice(failure["advice"])]
+        when = f" at {clock_time(at) if at else failure['at']}"
+        said = f": {failure['message']}" if failure["message"] else ""
+        yield Text.assemble((f"{failure['outcome']}{whose}", f"bold {STYLES[role.level]}"), when, said)
 
 
 def _title(role: RoleNow) -> str:

@@ -45,14 +45,15 @@ class View:
 
     Args:
         seen: What to show.
+        plain: With symbols that every font has.
     """
 
-    def __init__(self, seen: Seen) -> None:
-        self._seen = seen
+    def __init__(self, seen: Seen, *, plain: bool = False) -> None:
+        self._seen, self._plain = seen, plain
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """No line is wider than the console; where that has a height, there are no more lines."""
-        symbols = ASCII if options.ascii_only else UNICODE
+        symbols = ASCII if self._plain or options.ascii_only else UNICODE
         page = Page(console, options.max_width, options.height or _UNBOUNDED, symbols)
         for line in _lines(page, self._seen)[: page.height]:
             line.truncate(page.width, overflow="ellipsis")
@@ -73,8 +74,15 @@ def _body(page: Page, table: Table, told: Sequence[Fact], room: int) -> list[Tex
     """Roles and host, with as much of each as there is room for; what is in trouble comes before what is well."""
     whole = _host(page, told)
     short = _host(page, [fact for fact in told if fact.level])
-    for detail, host in ((Detail.ALL, whole), (Detail.DAY, whole), (Detail.ROW, whole), (Detail.ROW, short)):
-        lines = table.lines(detail, room - len(host))
+    steps = (
+        (Detail.ALL, Detail.ALL, whole),
+        (Detail.DAY, Detail.ALL, whole),
+        (Detail.NOTHING, Detail.ALL, whole),
+        (Detail.NOTHING, Detail.ALL, short),
+        (Detail.NOTHING, Detail.NOTHING, short),
+    )
+    for well, troubled, host in steps:
+        lines = table.lines(well, troubled, room - len(host))
         if lines is not None:
             return [*lines, *host]
     host = whole if room - len(whole) >= _LEAST_ROLES else short
@@ -92,17 +100,17 @@ def _title(page: Page, seen: Seen) -> Text:
         title.append(f"  up {duration(int(now - started))}", "dim")
     right = Text(f"Ctrl-C ends  {clock_time(now)}", "dim")
     gap = page.width - title.cell_len - right.cell_len
-    return title + Text(" " * gap) + right if gap > 1 else title
+    return Text.assemble(title, " " * gap, right) if gap > 1 else title
 
 
 def _silence(page: Page, seen: Seen) -> Iterator[Text]:
     """That the daemon does not answer, what to do, and how old the rest is."""
     if seen.error:
-        yield from page.marked(Level.TROUBLE, f"The daemon does not answer: {seen.error}", "bold red")
-        yield from page.advice(seen.advice)
+        yield from page.marked(Level.TROUBLE, f"{seen.error[0].upper()}{seen.error[1:]}", "bold red")
+        yield from page.advice(seen.advice, 2)
         if seen.document is not None:
             age = f"What is below is {duration(int(seen.elapsed))} old; the daemon is asked again every 2 s."
-            yield from page.wrapped(age, 2, "bold")
+            yield from page.wrapped(Text(age, "bold"), 2)
             yield Text()
     elif seen.document is None:
         yield Text("The daemon is asked for its status.")
@@ -121,6 +129,6 @@ def _host(page: Page, told: Iterable[Fact]) -> list[Text]:
         style = STYLES[fact.level] if fact.level else ""
         mark = page.symbols.levels[fact.level] if fact.level else " "
         label = Text.assemble((f"{mark} ", f"bold {style}"), (f"{fact.label:<{_LABEL}}", "dim"))
-        lines += page.labelled(label, fact.text, style)
-        lines += [Text(" " * label.cell_len) + line[2:] for line in page.advice(fact.advice)]
+        lines += page.labelled(label, Text(fact.text, style))
+        lines += page.advice(fact.advice, label.cell_len)
     return lines[len(lines) == 1 :]

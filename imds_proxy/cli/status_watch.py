@@ -18,6 +18,8 @@ from imds_proxy.errors import ImdsProxyError
 from imds_proxy.telemetry.log import told
 
 _ASKED_EVERY: Final = 2.0
+_SHARE: Final = 10.0
+"""Times as long as an answer took that the daemon is left alone at least."""
 _PAINTED_EVERY: Final = 1.0
 _ENDS: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 _HANDLED: Final = {*_ENDS, signal.SIGTSTP, signal.SIGWINCH}
@@ -47,7 +49,7 @@ def watch(ask: Callable[[], dict[str, Any]], where: str) -> int:
 def _paint_until_signal(console: Console, asking: "_Asking") -> int:
     """Paint each second and at each change of the window's size; the signal that says to leave the screen."""
     while True:
-        console.update_screen(View(asking.seen()))
+        console.update_screen(View(asking.seen(), plain=os.environ.get("TERM") == "linux"))
         received = signal.sigtimedwait(_HANDLED, _PAINTED_EVERY)
         if received is not None and received.si_signo != signal.SIGWINCH:
             return received.si_signo
@@ -98,13 +100,14 @@ class _Asking:
 
     def _run(self) -> None:
         while True:
+            began = _time()
             try:
                 self._answered(complete(self._ask()))
             except ImdsProxyError as error:
                 self._failed(error.message, error.advice)
             except Exception as error:  # noqa: BLE001 - a document that nobody thought of; the next may be another
                 self._failed(f"its status cannot be shown: unexpected {told(error)}", "")
-            time.sleep(_ASKED_EVERY)
+            time.sleep(max(_ASKED_EVERY, (_time() - began) * _SHARE))  # a thousand roles are megabytes
 
     def _answered(self, document: dict[str, Any]) -> None:
         with self._lock:
