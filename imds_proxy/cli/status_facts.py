@@ -11,6 +11,7 @@ from imds_proxy.cli.status import duration
 DAY: Final = 24 * 3600.0
 _LATE: Final = 60.0
 """Seconds that a renewal may take before it is called late."""
+_HARMFUL_SKEW: Final = 60.0
 _CERTIFICATE_WARNING: Final = 7 * DAY
 _RANKS: Final = ("success", "throttled", "unreachable", "invalid", "denied")
 """Outcomes, the worst last: it is what is shown of a stretch of time."""
@@ -137,6 +138,14 @@ def certificates(document: dict[str, Any], elapsed: float) -> list[tuple[Level, 
     return sorted(found, key=lambda each: each[2])
 
 
+def clock_off(document: dict[str, Any]) -> str:
+    """By how much this host's clock is off, where that is enough to harm; else nothing."""
+    skew = document["clock_skew_seconds"]
+    if abs(skew) < _HARMFUL_SKEW:
+        return ""
+    return f"{duration(abs(int(skew)))} {'behind' if skew > 0 else 'ahead of'} AWS's"
+
+
 def timeline(history: Sequence[dict[str, Any]], now: float, began: float | None, columns: int) -> list[str | None]:
     """The last day in so many columns: the worst outcome of each, "" where nothing was tried, None before the start."""
     width, first = DAY / columns, now - DAY
@@ -196,6 +205,8 @@ def _of_the_host(document: dict[str, Any], elapsed: float) -> Answer | None:
         if level:
             when = f"ends in {duration(int(left))}" if left > 0 else "has ended"
             return Answer(level, f"The certificate of {role} {when}: {role} cannot be renewed after that.")
+    if clock := clock_off(document):
+        return Answer(Level.ATTENTION, f"Nothing will expire, but this host's clock is {clock}.")
     if document["config"]["error"]:
         return Answer(Level.ATTENTION, "Nothing will expire, but the last reload of the config changed nothing.")
     return None

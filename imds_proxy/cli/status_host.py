@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from imds_proxy.cli.status import duration
-from imds_proxy.cli.status_facts import Level, certificates, daemon_time, moment
+from imds_proxy.cli.status_facts import Level, certificates, clock_off, daemon_time, moment
 
 _LISTED: Final = 3
 """Well things of a kind that are named; the rest are counted."""
@@ -90,11 +90,11 @@ def _listeners(document: dict[str, Any]) -> Iterator[Fact]:
 
 
 def _clock(document: dict[str, Any]) -> Iterator[Fact]:
-    if skew := document["clock_skew_seconds"]:
-        off = f"{duration(abs(int(skew)))} {'behind' if skew > 0 else 'ahead of'} AWS's"
+    if off := clock_off(document):
         yield Fact("clock", off, Level.ATTENTION, "set this host's clock (chronyc makestep)")
     else:
-        yield Fact("clock", "agrees with AWS's")
+        skew = abs(int(document["clock_skew_seconds"]))
+        yield Fact("clock", f"within {skew} s of AWS's" if skew else "agrees with AWS's")
 
 
 def _config(document: dict[str, Any], now: float) -> Iterator[Fact]:

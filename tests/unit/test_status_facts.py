@@ -71,6 +71,7 @@ def test_many_roles_are_one_sentence():
             {"files": [FILE | {"failure": {"message": "m", "advice": "a", "at": at(0)}}]},
             "/etc/x/credentials is not kept",
         ),
+        ({"clock_skew_seconds": -95}, "this host's clock is 1m35s ahead of AWS's"),
         ({"config": {"loaded": at(0), "error": "line 3"}}, "the last reload of the config changed nothing"),
     ],
 )

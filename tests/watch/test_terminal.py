@@ -74,7 +74,7 @@ def test_a_daemon_that_goes_away_is_told_and_seen_again(aws, start_daemon):
     with watching(daemon) as terminal:
         terminal.wait(WELL)
         daemon.stop()
-        terminal.wait(f"{AWAY}.*: Connection refused → is the daemon running.* What is below is [2-9]s old.* deploy . ok")
+        terminal.wait(f"{AWAY}.*: Connection refused → is the daemon running.* below is [2-9]s old.* deploy . ok")
         daemon.start()
         terminal.wait_until(lambda: WELL in terminal.words and AWAY not in terminal.words, 30, "the daemon again")
 
