@@ -38,7 +38,8 @@ def ask(url: str, headers: Mapping[str, str] | None = None, method: str = "GET")
         return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
         closed = isinstance(error, http.client.RemoteDisconnected)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it closed the connection"
+        reason = (isinstance(error, OSError) and error.strerror) or "it closed the connection"
+        reason = f"nothing within {_TIME_LIMIT:.0f} s" if isinstance(error, TimeoutError) else reason
         raise (ConnectionClosedError if closed else DaemonUnreachableError)(
             f"no answer from {parts.scheme}://{parts.netloc}: {reason}",
             "is the daemon running (systemctl status imds-proxy), and is this its address?",

@@ -53,12 +53,11 @@ _FILE: Final[dict[str, Any]] = {
     "failure": None,
     "warnings": [],
 }
-_SPAN: Final[dict[str, Any]] = {"from": None, "to": None, "outcome": "?", "attempts": 1}
 _ANSWER: Final[dict[str, Any]] = {"protocol": "?", "document": "?", "status": "?", "count": 0}
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with every key that is read of it, and its texts as they may be printed."""
+    """The document with every key that is read of it but those of histories, and its texts as they may be printed."""
     whole = _filled(_DOCUMENT, printable(document))
     whole["config"] = _filled({"loaded": None, "error": None}, whole["config"])
     whole["answers"] = [_filled(_ANSWER, answer) for answer in whole["answers"]]
@@ -66,15 +65,14 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     whole["files"] = [_filled(_FILE, file) for file in whole["files"]]
     for each in (*whole["roles"], *whole["files"]):
         each["failure"] = each["failure"] and _filled(_FAILURE, each["failure"])
-    for role in whole["roles"]:
-        role["history"] = [_filled(_SPAN, span) for span in role["history"]]
     return whole
 
 
 def printable(value: Any) -> Any:
     """Every text in it on one line, without what moves a cursor or turns the direction of what is read."""
     if isinstance(value, str):
-        return "".join(c if c.isprintable() else " " for c in value[:_LONGEST])
+        value = value[:_LONGEST]
+        return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)
     if isinstance(value, list):
         return [printable(each) for each in value]
     if isinstance(value, dict):

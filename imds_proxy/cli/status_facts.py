@@ -152,11 +152,11 @@ def timeline(history: Sequence[dict[str, Any]], now: float, began: float | None,
     ends = (first + (at + 1) * width for at in range(columns))
     cells: list[str | None] = ["" if began is None or end > began else None for end in ends]
     for span in history:
-        begin, end = moment(span["from"]), moment(span["to"])
+        begin, end = moment(span.get("from")), moment(span.get("to"))
         if begin is None or end is None or end < first:
             continue
         for at in range(_column(begin - first, width, columns), _column(end - first, width, columns) + 1):
-            cells[at] = max(cells[at] or "", str(span["outcome"]), key=_rank)
+            cells[at] = max(cells[at] or "", str(span.get("outcome")), key=_rank)
     return cells
 
 

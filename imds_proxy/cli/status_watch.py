@@ -100,14 +100,15 @@ class _Asking:
 
     def _run(self) -> None:
         while True:
-            began = _time()
+            began, pause = _time(), _ASKED_EVERY
             try:
                 self._answered(complete(self._ask()))
+                pause = max(pause, (_time() - began) * _SHARE)  # a thousand roles are megabytes
             except ImdsProxyError as error:
                 self._failed(error.message, error.advice)
             except Exception as error:  # noqa: BLE001 - a document that nobody thought of; the next may be another
                 self._failed(f"its status cannot be shown: unexpected {told(error)}", "")
-            time.sleep(max(_ASKED_EVERY, (_time() - began) * _SHARE))  # a thousand roles are megabytes
+            time.sleep(pause)
 
     def _answered(self, document: dict[str, Any]) -> None:
         with self._lock:

@@ -86,7 +86,7 @@ def test_an_answer_that_hangs_does_not_stop_the_countdown(aws, start_daemon):
         terminal.wait(WELL)
         daemon.process.send_signal(signal.SIGSTOP)
         try:
-            terminal.wait(f"{AWAY}.*What is below is")
+            terminal.wait(f"{AWAY}.*: nothing within 5 s .*What is below is")
             ages, deadline = set(), time.monotonic() + 5
             while time.monotonic() < deadline:
                 terminal.read(0.2)
