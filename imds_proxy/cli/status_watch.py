@@ -21,6 +21,7 @@ _ASKED_EVERY: Final = 2.0
 _SHARE: Final = 10.0
 """Times as long as an answer took that the daemon is left alone at least."""
 _PAINTED_EVERY: Final = 1.0
+_AT_FIRST: Final = 0.1
 _ENDS: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 _HANDLED: Final = {*_ENDS, signal.SIGTSTP, signal.SIGWINCH}
 _KILLED: Final = 128
@@ -49,8 +50,10 @@ def watch(ask: Callable[[], dict[str, Any]], where: str) -> int:
 def _paint_until_signal(console: Console, asking: "_Asking") -> int:
     """Paint each second and at each change of the window's size; the signal that says to leave the screen."""
     while True:
-        console.update_screen(View(asking.seen(), plain=os.environ.get("TERM") == "linux"))
-        received = signal.sigtimedwait(_HANDLED, _PAINTED_EVERY)
+        seen = asking.seen()
+        console.update_screen(View(seen, plain=os.environ.get("TERM") == "linux"))
+        nothing_yet = seen.document is None and not seen.error
+        received = signal.sigtimedwait(_HANDLED, _AT_FIRST if nothing_yet else _PAINTED_EVERY)
         if received is not None and received.si_signo != signal.SIGWINCH:
             return received.si_signo
 

@@ -22,6 +22,7 @@ OFTEN = '[renewal]\nmax_age = "5s"\n'
 WELL = "✓ Nothing will expire"
 AWAY = "✗ No answer from http"
 KEY = re.compile(r"key …(\w{4})")
+NOBODY = 65534
 CTRL_C, CTRL_Z = "\x03", "\x1a"
 
 
@@ -106,6 +107,34 @@ def test_it_waits_for_a_daemon_that_does_not_run_yet(aws, tmp_path):
         terminal.wait(AWAY + ".*Connection refused")
         with daemon:
             terminal.wait(WELL, 30)
+
+
+OF_ANOTHER_USER = """
+import argparse, encodings.idna, io, os, pathlib, sys
+from rich.console import Console
+from imds_proxy.cli import client, options, status_document, status_view, status_watch
+target = options.target(argparse.Namespace(config=pathlib.Path(sys.argv[-1])))
+# What is imported when it is needed first could not be read any more.
+Console(file=io.StringIO()).print(status_view.View(status_view.Seen("x", status_document.complete({}))))
+os.setgroups([])
+os.setresgid(*[int(sys.argv[1])] * 3)
+os.setresuid(*[int(sys.argv[1])] * 3)
+sys.exit(status_watch.watch(lambda: client.status(target), target.admin))
+"""
+
+
+def test_another_user_sees_its_roles_and_that_it_is_not_everything(aws, start_daemon):
+    """A user would get a traceback, or take what it may not see for what is not there."""
+    daemon = start_daemon(OFTEN)
+    program = [sys.executable, "-c", OF_ANOTHER_USER, str(NOBODY)]
+    with watching(daemon, program=program) as terminal:
+        terminal.wait(f"{WELL}: each role that this user may have .* deploy . ok .* limited to this user's roles")
+        assert "given to" not in terminal.words
+        aws.double.interfere = lambda request: sts.access_denied(request, "host")
+        words = terminal.wait("deploy will expire in .*: the last attempt was denied")
+        assert "AccessDenied" not in words
+        terminal.type(CTRL_C)
+        assert terminal.end() == 130
 
 
 # The terminal
