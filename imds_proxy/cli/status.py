@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         time.sleep(_ASKED_EVERY)
     status = client.status(target)
     print(render(status, as_json=options.json))
-    return int(any(role["served"] and role["state"] not in _GOOD for role in status["roles"]))
+    return int(any(role["served"] and role["state"] not in _GOOD for role in complete(status)["roles"]))
 
 
 def _has_screen() -> bool:
