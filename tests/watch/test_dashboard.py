@@ -133,7 +133,7 @@ def test_titles_ids_and_names_of_queries_are_unique():
         assert len(set(values)) == len(values)
 
 
-def test_no_panel_lies_on_another():
+def test_the_panels_fill_the_grid_and_none_lies_on_another():
     """Grafana would push it aside, and the page would look like nothing that was ever looked at."""
     cells = [
         (x, y)
@@ -141,8 +141,7 @@ def test_no_panel_lies_on_another():
         for x, y in itertools.product(range(grid["x"], grid["x"] + grid["w"]), range(grid["y"], grid["y"] + grid["h"]))
     ]
     assert len(set(cells)) == len(cells)
-    assert {x for x, _ in cells} == set(range(24))
-    assert {y for _, y in cells} == set(range(1 + max(y for _, y in cells)))
+    assert len(cells) == 24 * (1 + max(y for _, y in cells)), "there is a gap"
 
 
 # Expressions
