@@ -17,6 +17,7 @@ from queries import (
     SKEW,
     STATE,
     WANTING,
+    WANTING_WITH_LIFE,
     of_hosts,
     or_zero,
     per_interval,
@@ -48,7 +49,7 @@ FIRST: Final = (
             "Everything that the answer beside it counts, what ends first on top; “none” where nothing is left or it "
             "is not known. What to do: on the host, `imds-proxy status` says why in words and what helps; the runbook "
             "has a section for each.",
-            {"Time left": WANTING},
+            {"Time left": WANTING_WITH_LIFE},
             labels=("instance", "role", "path", "why"),
             columns={"Time left": LIFE_COLUMN, "Instance": THIS_HOST},
             sort=("Time left", False),

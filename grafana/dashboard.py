@@ -51,7 +51,7 @@ def dashboard() -> Json:
         "version": 1,
         "editable": False,
         "graphTooltip": 1,
-        "refresh": "30s",
+        "refresh": "1m",
         "time": {"from": "now-6h", "to": "now"},
         "timezone": "browser",
         "links": [_link()],

@@ -9,6 +9,7 @@ Line = tuple[tuple[int, int, Json], ...]
 
 DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 _COLUMNS: Final = 24
+_STEP: Final = "1m"  # between two points of a graph, or more: nothing here changes faster, and fleets are large
 _NAMES: Final = "ABCDEFGHIJ"
 
 ZERO_IS_GOOD: Final = (("green", None), ("red", 1))
@@ -78,6 +79,7 @@ def graph(
         nothing: What is said where there is nothing to show.
     """
     panel = _panel("timeseries", title, description, unit, _targets(queries))
+    panel["interval"] = _STEP
     panel["options"] = {"legend": {"displayMode": "list", "placement": "bottom", "showLegend": True}}
     panel["options"]["tooltip"] = {"mode": "multi", "sort": "desc"}
     custom: Json = {"drawStyle": "line", "lineWidth": 1, "fillOpacity": 10, "showPoints": "never", "spanNulls": False}
@@ -94,6 +96,7 @@ def graph(
 def heatmap(title: str, description: str, expr: str, *, unit: str) -> Json:
     """A histogram over time: counts of each bucket (`le`)."""
     panel = _panel("heatmap", title, description, unit, [_target(expr, legend="{{le}}", form="heatmap")])
+    panel["interval"] = _STEP
     panel["options"] = {
         "calculate": False,
         "cellGap": 1,
@@ -107,6 +110,7 @@ def heatmap(title: str, description: str, expr: str, *, unit: str) -> Json:
 def states(title: str, description: str, queries: Mapping[str, str], mappings: Sequence[Json]) -> Json:
     """A strip for each series, coloured by its value."""
     panel = _panel("state-timeline", title, description, "none", _targets(queries))
+    panel["interval"] = _STEP
     panel["options"] = {"mergeValues": True, "showValue": "never", "rowHeight": 0.9}
     _defaults(panel).update({"color": {"mode": "thresholds"}}, mappings=list(mappings))
     return panel

@@ -4,6 +4,7 @@ Every selector has the dashboard's variables, every difference comes before its 
 had any") is never taken for a time.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 _CHOSEN: Final = ('job=~"$job"', 'instance=~"$instance"')
@@ -61,7 +62,7 @@ LATE: Final = f"time() - {DUE} > clamp_min(({END} - {DUE}) / 6, 60)"
 """Seconds that a renewal is past due, once that is a sixth of the time there is for it: no blip, by the role's own
 schedule. The alert ImdsProxyRenewalOverdue is of the same measure."""
 
-HOST_LIFE: Final = f"min by (job, instance) (clamp_min({LIFE}, 0))"
+HOST_LIFE: Final = f"min by (job, instance) (clamp_min({END} - time(), 0))"
 """Seconds until the first role of each host has ended; 0: one has already."""
 LIVING: Final = f"({HOST_LIFE} > 0)"
 
@@ -75,19 +76,22 @@ within the last day and is no target any more."""
 FILES_FAILING: Final = f"max by (job, instance, path) (increase({FILE_FAILURES}[15m])) > 0"
 
 
-def _because(why: str, expr: str) -> str:
-    return f'label_replace({expr}, "why", "{why}", "", "")'
+# Twelve hours is the longest life that AWS gives, so what was seen before that has ended.
+_LAST_KNOWN_LIFE: Final = f"min by (job, instance) (last_over_time({END}[12h]) - time() > 0)"
+_DARK: Final = f"{STATE} == 0"
+_REASONS: Final = {
+    "the renewal is overdue": f"{LIFE} < $away and on (job, instance, role) {LATE}",
+    "the certificate ends": f"max by (job, instance, role) (({CERTIFICATE} > 0) - time()) < $away",
+    "the daemon is dark": _DARK,
+    "the file cannot be written": f"0 * ({FILES_FAILING})",
+}
 
 
-_LAST_KNOWN_LIFE: Final = f"min by (job, instance) (last_over_time({END}[1d]) - time() > 0)"
+def _list(reasons: Mapping[str, str]) -> str:
+    return " or ".join(f'label_replace({expr}, "why", "{why}", "", "")' for why, expr in reasons.items())
 
-WANTING: Final = " or ".join(
-    (
-        _because("the renewal is overdue", f"{LIFE} < $away and on (job, instance, role) {LATE}"),
-        _because("the certificate ends", f"max by (job, instance, role) (({CERTIFICATE} > 0) - time()) < $away"),
-        _because("the daemon is dark", f"{_LAST_KNOWN_LIFE} and {STATE} == 0 or {STATE} == 0"),
-        _because("the file cannot be written", f"0 * ({FILES_FAILING})"),
-    )
-)
-"""Everything that will end within `$away` seconds unless somebody does something: the seconds it has left, 0 where
-that is not known, and why."""
+
+WANTING: Final = _list(_REASONS)
+"""Everything that will end within `$away` seconds unless somebody does something, and why."""
+WANTING_WITH_LIFE: Final = _list(_REASONS | {"the daemon is dark": f"{_LAST_KNOWN_LIFE} and {_DARK} or {_DARK}"})
+"""The same with the seconds that it has left, 0 where that is not known: dearer for a large fleet."""

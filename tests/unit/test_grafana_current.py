@@ -31,7 +31,7 @@ def test_every_rendered_file_is_current():
 def test_a_file_that_was_edited_by_hand_is_named(copy):
     """The next rendering would silently undo the edit."""
     edited = copy / "imds-proxy.json"
-    edited.write_text(edited.read_text().replace('"refresh": "30s"', '"refresh": "5s"'))
+    edited.write_text(edited.read_text().replace('"refresh": "1m"', '"refresh": "5s"'))
     done = render(copy, "--check")
     assert done.returncode == 1
     assert done.stderr == "grafana/imds-proxy.json is not current: run make dashboards\n"
