@@ -145,7 +145,7 @@ def table(
         f"Value #{name}" if len(queries) > 1 else "Value": each for name, each in zip(_NAMES, queries, strict=False)
     }
     hidden = {"Time": True} | ({} if "job" in labels else {"job": True})
-    names = {label: label.replace("_", " ").capitalize() for label in labels} | values
+    names = {label: label.capitalize().replace("_arn", " ARN") for label in labels} | values
     organize = {
         "excludeByName": hidden,
         "indexByName": {name: index for index, name in enumerate(names)},
