@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from panels import graph, line, stat
+from grid import line
+from panels import graph, stat
 from queries import IMDS_V1, of_hosts, or_zero, quantile
 
 _REQUESTS: Final = "imds_proxy_requests_total"

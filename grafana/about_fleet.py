@@ -3,7 +3,8 @@
 from typing import Final
 
 from about_roles import LIFE_COLUMN, THIS_HOST
-from panels import bars, column, graph, line, stat, table, text_for
+from grid import line
+from panels import bars, column, graph, stat, table, text_for
 from queries import HOST_LIFE, LIVING, SKEW, STATE, of_hosts, or_zero
 
 _RUNS_OUT: Final = (("red", None), ("orange", 300), ("yellow", 900), ("green", 1800))

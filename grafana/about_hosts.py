@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from panels import bars, graph, line, states, text_for
+from grid import line
+from panels import bars, graph, states, text_for
 from queries import (
     BASE_KEY,
     CERTIFICATE,

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from panels import column, graph, heatmap, line, stat, table, text_for, text_from
+from grid import line
+from panels import column, graph, heatmap, stat, table, text_for, text_from
 from queries import (
     DUE,
     FAILED,
@@ -64,12 +65,14 @@ FIRST: Final = (
             "Roles whose credentials have ended, or that never had any: programs get none. What to do: `imds-proxy "
             "status` on the host shows the last error and its advice.",
             or_zero(f"count({LIFE} <= 0)"),
+            alert="ImdsProxyCredentialsExpired",
         ),
         stat(
             "Renewals overdue",
             "Roles whose renewal is late by more than a sixth of the time there is for it, and by a minute at least. "
             "The credentials in use may be good still. What to do: look at “Failed renewals” for the reason.",
             or_zero(f"count({LATE})"),
+            alert="ImdsProxyRenewalOverdue",
         ),
         stat(
             "Hosts dark",
@@ -77,23 +80,27 @@ FIRST: Final = (
             "What to do: `systemctl status imds-proxy` there; a host that was taken out of service is counted for a "
             "day.",
             or_zero(f"count({STATE} == 0)"),
+            alert="ImdsProxyDaemonDown",
         ),
         stat(
             "Hosts not ready",
             "Hosts that serve a role without live credentials. What to do: `/readyz` on the control plane names it.",
             or_zero(f"count({READY} == 0)"),
+            alert="ImdsProxyNotReady",
         ),
         stat(
             "Listeners closed",
             "Addresses of the config that are not open: programs that ask there get nothing. What to do: the log says "
             "why, mostly that another process has the port (`ss -ltnp`) or that the address is not on the host.",
             or_zero(f"count({LISTENER} == 0)"),
+            alert="ImdsProxyListenerDown",
         ),
         stat(
             "Configs refused",
             "Hosts that refused their config file at the last reload and go on with the one before: a restart would "
             "fail. What to do: `imds-proxy check --offline` names the mistake.",
             or_zero(f"count({of_hosts('imds_proxy_config_last_reload_successful')} == 0)"),
+            alert="ImdsProxyConfigNotReloaded",
         ),
         stat(
             "Files that cannot be written",
@@ -101,12 +108,14 @@ FIRST: Final = (
             "ends. What to do: see “Files that could not be written” below for the path; `imds-proxy status` has the "
             "reason.",
             or_zero(f"count({FILES_FAILING})"),
+            alert="ImdsProxyFileNotWritten",
         ),
         stat(
             "Clocks off by a minute",
             "Hosts whose clock differs from AWS's by more than a minute; from 5 on AWS refuses their signatures. What "
             "to do: start time synchronisation (`timedatectl`).",
             or_zero(f"count(abs({SKEW}) > 60)"),
+            alert="ImdsProxyClockSkew",
         ),
     ),
 )

@@ -7,13 +7,12 @@ from about_callers import CALLERS
 from about_fleet import FLEET
 from about_hosts import HOSTS, PROCESS
 from about_roles import FIRST, ROLES
-from panels import DATASOURCE, Json, place
+from grid import place
+from panels import DATASOURCE, RUNBOOK, Json
 from queries import of_hosts
 
 UID: Final = "imds-proxy"
 TITLE: Final = "imds-proxy"
-RUNBOOK: Final = "https://runbooks.example.com/imds-proxy/RUNBOOK.md"
-"""Where RUNBOOK.md is for whoever looks at the dashboard: replace it, here or in the rendered file."""
 _SCHEMA: Final = 39  # of Grafana 10.4; newer ones migrate it when they load it
 
 _AWAY: Final = {

@@ -1,14 +1,13 @@
-"""Grafana's classic dashboard JSON: a panel of each kind, and their places on the grid."""
+"""Grafana's classic dashboard JSON: a panel of each kind."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 Json = dict[str, Any]
-Line = tuple[tuple[int, int, Json], ...]
-"""Panels beside one another, each after its width and height in units of the grid."""
 
 DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
-_COLUMNS: Final = 24
+RUNBOOK: Final = "https://runbooks.example.com/imds-proxy/RUNBOOK.md"
+"""Where RUNBOOK.md is for whoever looks at the dashboard: replace it, here or in the rendered file."""
 _STEP: Final = "1m"  # between two points of a graph, or more: nothing here changes faster, and fleets are large
 _NAMES: Final = "ABCDEFGHIJ"
 
@@ -38,12 +37,25 @@ def stat(
     unit: str = "short",
     thresholds: Thresholds = ZERO_IS_GOOD,
     mappings: Sequence[Json] = (),
+    alert: str = "",
 ) -> Json:
-    """One number of now, on its colour."""
+    """One number of now, on its colour.
+
+    Args:
+        title: Of the panel.
+        description: What it shows and what to do.
+        expr: Of one number.
+        unit: Of it.
+        thresholds: Its colours.
+        mappings: Words in its place.
+        alert: Whose section of the runbook is about it.
+    """
     options = {"colorMode": "background", "graphMode": "none", "textMode": "value", "justifyMode": "center"}
     panel = _panel("stat", title, description, unit, [_target(expr, instant=True)])
     panel["options"] = options | {"reduceOptions": _LAST}
     _defaults(panel).update(_colors(thresholds), **({"mappings": list(mappings)} if mappings else {}))
+    if alert:
+        panel["links"] = [{"title": "Runbook", "url": f"{RUNBOOK}#{alert.lower()}", "targetBlank": True}]
     return panel
 
 
@@ -181,32 +193,6 @@ def column(
     if link is not None:
         properties["links"] = [{"title": link[0], "url": link[1]}]
     return properties
-
-
-def line(height: int, *panels: Json, widths: Sequence[int] = ()) -> Line:
-    """Panels of one height, and of one width where no widths are given."""
-    each = widths or [_COLUMNS // len(panels)] * len(panels)
-    return tuple((width, height, panel) for width, panel in zip(each, panels, strict=True))
-
-
-def place(rows: Mapping[str, Iterable[Line]]) -> list[Json]:
-    """Give each panel its id and its place.
-
-    Args:
-        rows: Their lines, from top to bottom, by their titles; a row without a title shows none.
-    """
-    placed: list[Json] = []
-    top = 0
-    for title, lines in rows.items():
-        header = {"type": "row", "title": title, "collapsed": False, "panels": []}
-        for each in (line(1, header), *lines) if title else lines:
-            left = 0
-            for width, height, panel in each:
-                grid = {"w": width, "h": height, "x": left, "y": top}
-                placed.append({"id": len(placed) + 1} | panel | {"gridPos": grid})
-                left += width
-            top += each[0][1]
-    return placed
 
 
 _LAST: Final = {"calcs": ["lastNotNull"], "fields": "", "values": False}
