@@ -28,10 +28,10 @@ from queries import (
 _HERE: Final = "/d/imds-proxy?${datasource:queryparam}&${__url_time_range}&var-instance="
 THIS_HOST: Final = column("string", link=("This host alone", _HERE + "${__data.fields.Instance}"))
 _THIS_ROLE: Final = column("string", link=("This role on all hosts", _HERE + "$__all&var-role=${__data.fields.Role}"))
-LIFE_COLUMN: Final = column(
-    thresholds=(("red", None), ("orange", 300), ("yellow", 900), ("green", 1800)),
-    mappings=[text_for({0: ("none", "red")})],
-)
+_NONE: Final = text_for({0: ("none", "red")})
+# Below five minutes no renewal is on time, not even of a session of 15 minutes; above, it is a matter of the schedule.
+LIFE_COLUMN: Final = column(thresholds=(("red", None), ("transparent", 300)), mappings=[_NONE])
+_TIME_LEFT: Final = column(thresholds=(("red", None), ("orange", 900), ("yellow", 3600)), mappings=[_NONE])
 
 FIRST: Final = (
     line(
@@ -52,7 +52,7 @@ FIRST: Final = (
             "has a section for each.",
             {"Time left": WANTING_WITH_LIFE},
             labels=("instance", "role", "path", "why"),
-            columns={"Time left": LIFE_COLUMN, "Instance": THIS_HOST},
+            columns={"Time left": _TIME_LEFT, "Instance": THIS_HOST},
             sort=("Time left", False),
             nothing="Nothing. Everything is renewed in time.",
         ),
