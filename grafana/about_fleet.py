@@ -46,7 +46,7 @@ FLEET: Final = (
     line(
         8,
         bars(
-            "Hosts dead, had AWS gone away now",
+            "Hosts dead, if AWS went away now",
             "How many hosts would have a role without credentials after a while without AWS; “now” are those that "
             "have one already. It says how long an outage may last, and whom to help first.",
             {text: _dead_within(seconds) for text, seconds in _UNTIL.items()},

@@ -118,7 +118,7 @@ def test_a_bad_day_is_told_as_it_is(assert_shown):
             "Last host dead in": 3500,
             "Hosts dead within 15 minutes": 4,
             "Hosts dead within 30 minutes": 5,
-            "Hosts dead, had AWS gone away now": 3,
+            "Hosts dead, if AWS went away now": 3,
             "Hosts": {
                 "fresh": 2, "soon": 2, "starting": 2, "late": 2, "idle": 2, "ended": 1, "never": 1, "new": 1,
                 "gone": 0, "down": 0, "unheard-of": 0,
@@ -138,7 +138,7 @@ def test_a_good_day_is_told_as_one(assert_shown):
         "Hosts not ready",
         "Files that cannot be written",
         "Hosts dead within 15 minutes",
-        "Hosts dead, had AWS gone away now",
+        "Hosts dead, if AWS went away now",
         "Hosts with IMDSv1",
         "Requests by protocol and status",
     )
