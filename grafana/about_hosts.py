@@ -43,7 +43,6 @@ HOSTS: Final = (
             "stopped.",
             {"{{role}}": f"min by (role) (({CERTIFICATE} > 0) - time())"},
             unit="s",
-            threshold=86400,
             nothing="No role has a certificate",
         ),
         graph(

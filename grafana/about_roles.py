@@ -39,9 +39,9 @@ FIRST: Final = (
         stat(
             "Will anything expire before I am back?",
             "Counts what will end within the time chosen as “Back in” unless somebody does something: credentials "
-            "whose renewal is overdue, certificates, hosts that went dark, files that cannot be written. Credentials "
-            "that are renewed on time do not count, however short they live. If it says yes, the list beside it says "
-            "what.",
+            "whose renewal is overdue, certificates in the last quarter of their life, hosts that went dark, files "
+            "that cannot be written. Credentials that are renewed on time do not count, however short they live. If "
+            "it says yes, the list beside it says what.",
             or_zero(f"count({WANTING})"),
             mappings=[text_for({0: ("No", "green")}), text_from(1, "Yes", "red")],
         ),

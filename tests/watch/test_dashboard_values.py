@@ -44,6 +44,7 @@ HEALTHY = [
     series("imds_proxy_ready", "idle", 1),
     series(FAILURES, "fresh", 3, path="/written-again"),
     series(CERTIFICATE, "soon", NOW + 90 * 86400, **ROLE),
+    series(CERTIFICATE, "starting", 2400, grows=60, **ROLE),  # one for an hour, replaced all the time
     series("up", "elsewhere", 0, job="node"),  # none of this dashboard's business
 ]
 SICK = [
@@ -123,7 +124,7 @@ def test_a_bad_day_is_told_as_it_is(assert_shown):
                 "fresh": 2, "soon": 2, "starting": 2, "late": 2, "idle": 2, "ended": 1, "never": 1, "new": 1,
                 "gone": 0, "down": 0, "unheard-of": 0,
             },
-            "Life left of certificates": 7200,
+            "Life left of certificates": 2400,
         },
     )  # fmt: skip
 
