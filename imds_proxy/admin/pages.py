@@ -2,8 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
@@ -17,6 +19,8 @@ from imds_proxy.telemetry.metrics import Metrics
 
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _JSON_TYPE: Final = "application/json; charset=utf-8"
+_NEVER: Final = re.compile(r"q=0(\.0{0,3})?")
+"""The weight of what is not acceptable."""
 _BYTES_AT_ONCE: Final = 1 << 16
 _ROLES_AT_ONCE: Final = 25
 _PIECES_OF_JSON_AT_ONCE: Final = 1000
@@ -70,8 +74,10 @@ class Pages:
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """The exposition for Prometheus."""
         view = request[VIEW]
-        text = await self._exposition.text(view.only, "" if view.everything else LIMITED)
-        return await _sent(request, text, _METRICS_TYPE)
+        gzip = accepts_gzip(request.headers.getall("Accept-Encoding", []))
+        text = await self._exposition.text(view.only, "" if view.everything else LIMITED, gzip=gzip)
+        encoding = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if gzip else {})
+        return await _sent(request, text, _METRICS_TYPE, encoding)
 
     async def readyz(self, request: web.Request) -> web.Response:
         """Whether every served role has live credentials."""
@@ -98,9 +104,21 @@ class Pages:
         return await _sent(request, f"{''.join(pieces)}\n".encode(), _JSON_TYPE)
 
 
-async def _sent(request: web.Request, body: bytes, content_type: str) -> web.StreamResponse:
+def accepts_gzip(headers: Iterable[str]) -> bool:
+    """Whether a client that sent these Accept-Encoding headers takes gzip (RFC 9110, 12.5.3); `*` alone is no wish."""
+    for coding in ",".join(headers).split(","):
+        name, *parameters = (part.strip().lower() for part in coding.split(";"))
+        if name in {"gzip", "x-gzip"}:
+            return not any(_NEVER.fullmatch(parameter) for parameter in parameters)
+    return False
+
+
+async def _sent(
+    request: web.Request, body: bytes, content_type: str, encoding: Mapping[str, str] = MappingProxyType({})
+) -> web.StreamResponse:
     """A response whose body is sent in pieces: many megabytes at once would hold up the loop, and fill the memory."""
-    response = web.StreamResponse(headers={"Content-Type": content_type, "Content-Length": str(len(body))})
+    length = {"Content-Type": content_type, "Content-Length": str(len(body))}
+    response = web.StreamResponse(headers={**length, **encoding})
     if request[LAST]:
         response.force_close()
     await response.prepare(request)

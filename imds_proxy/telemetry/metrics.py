@@ -17,6 +17,8 @@ _PREFIX = "imds_proxy_"
 
 _AT_ONCE = 20
 """Roles, or files, in one piece."""
+_DECIMALS = 3
+"""Of a time: what a clock says beyond milliseconds would only make the text longer."""
 
 Figures = Mapping[str, RoleFigures]
 """By role."""
@@ -167,7 +169,7 @@ def _by_role(name: str, text: str, values: Mapping[str, float]) -> Iterator[Metr
     for chunk in _chunks(values):
         family = GaugeMetricFamily(f"{_PREFIX}{name}", text, labels=("role",))
         for role in chunk:
-            family.add_metric((role,), values[role])
+            family.add_metric((role,), round(values[role], _DECIMALS))
         yield family
 
 
