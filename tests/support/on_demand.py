@@ -1,6 +1,7 @@
 """What tests of sessions on demand share: days that pass in a moment, and an AWS that counts."""
 
 import asyncio
+import functools
 
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import Unreachable
@@ -31,8 +32,8 @@ class Aws(Source):
 def in_virtual_time(test):
     """Run an async test on a loop of virtual time; what it has started ends with it."""
 
-    def run():
-        virtual_time.run(test())
+    @functools.wraps(test)
+    def run(**given):
+        virtual_time.run(test(**given))
 
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run
