@@ -22,7 +22,18 @@ from imds_proxy.config_callers import (
 from imds_proxy.config_files import OutputFileConfig, file_mistakes
 from imds_proxy.config_listeners import listener_mistakes
 from imds_proxy.config_roles import PER_SERVICE_ACCOUNT, AnyRole
-from imds_proxy.config_values import DAY, DEFAULT_LISTEN, HOUR, MINUTE, Listen, Region, RoleName, Seconds, Table
+from imds_proxy.config_values import (
+    DAY,
+    DEFAULT_LISTEN,
+    HOUR,
+    MINUTE,
+    AbsolutePath,
+    Listen,
+    Region,
+    RoleName,
+    Seconds,
+    Table,
+)
 
 DEFAULT_PATH = Path("/etc/imds-proxy/config.toml")
 DEFAULT_ADMIN_LISTEN = "127.0.0.1:9338"
@@ -51,6 +62,19 @@ class AdminConfig(Table):
     allowed_addresses: tuple[Network, ...] = Field(
         (), description="addresses and CIDRs of other hosts that see everything; any other sees whether it is healthy"
     )
+    certificate: AbsolutePath | None = Field(None, description="PEM, with its intermediates; left out: no TLS")
+    private_key: AbsolutePath | None = Field(None, description="of the certificate: PEM, mode 600")
+    client_ca: AbsolutePath | None = Field(
+        None, description="PEM: who shows a certificate of these CAs sees everything; left out: nobody is asked for one"
+    )
+
+    @model_validator(mode="after")
+    def _has_all_of_tls(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key go together: one without the other is no TLS")
+        if self.client_ca is not None and self.certificate is None:
+            raise ValueError("client_ca needs certificate and private_key: only over TLS a client shows a certificate")
+        return self
 
 
 class RenewalConfig(Table):

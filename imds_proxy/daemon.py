@@ -281,6 +281,7 @@ class Daemon:
 
         wanted, old = self.config.admin.listen, self._admin
         if old is not None and old[0] == wanted:
+            old[1].follow(self.config.admin)
             return
         documents = Documents(self._status, Metrics(self._measured), lambda: self.config)
         try:

@@ -11,8 +11,10 @@ from imds_proxy.admin.accepting import Accepting
 from imds_proxy.admin.connections import Connections
 from imds_proxy.admin.gate import Gate, add_headers
 from imds_proxy.admin.pages import Documents, Pages
+from imds_proxy.admin.tls import Tls
 from imds_proxy.admin.viewer import Viewers
 from imds_proxy.callers.identify import Callers
+from imds_proxy.config import AdminConfig
 from imds_proxy.host.open_files import limit, shares
 from imds_proxy.telemetry.log import told
 
@@ -25,14 +27,21 @@ _LINGER_TIME: Final = 1.0
 class ControlPlane:
     """The server on one socket, from `start` to `close`."""
 
-    def __init__(self, runner: web.AppRunner, connections: Connections, accepting: Accepting) -> None:
+    def __init__(self, runner: web.AppRunner, connections: Connections, accepting: Accepting, tls: Tls) -> None:
         self._runner = runner
+        self._tls = tls
         self._connections = connections
         self._accepting = accepting
+
+    def follow(self, settings: AdminConfig) -> None:
+        """Take another config, which is of the same socket."""
+        if self._tls.follow(settings):
+            self._connections.close()  # none goes on in plain text where TLS is said
 
     async def close(self) -> None:
         """Accept no more, let requests that have begun end, cut off the rest."""
         self._accepting.close()
+        self._tls.close()
         await self._runner.cleanup()
         self._connections.close()
 
@@ -59,8 +68,12 @@ async def start(documents: Documents, callers: Callers, listening: socket.socket
     assert runner.server is not None  # noqa: S101 - since setup
     place = callers.place(listening, name)
     most = shares(limit()).control_plane
-    gate.connections = Connections(callers, place, most, lambda who: viewers.view(who).everything, runner.server)
-    return ControlPlane(runner, gate.connections, Accepting(listening, gate.connections.take, "control plane"))
+    tls = Tls()
+    tls.follow(documents.config().admin)
+    connections = gate.connections = Connections(
+        callers, place, most, lambda who: viewers.view(who).everything, runner.server, tls
+    )
+    return ControlPlane(runner, connections, Accepting(listening, connections.take, "control plane"), tls)
 
 
 def application(documents: Documents, gate: Gate) -> web.Application:

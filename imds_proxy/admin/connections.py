@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from imds_proxy.admin.tls import Tls
 from imds_proxy.callers.caller import Caller
 from imds_proxy.callers.identify import Callers, Place
 from imds_proxy.metadata.limits import CallerLimits
@@ -30,9 +31,14 @@ REFUSED_TIME: Final = 1.0
 """Seconds that a connection over the rate limit is left without an answer: closed at once it would come again."""
 RATE: Final = 100.0
 """Requests, and connections, a second for each caller."""
+HANDSHAKE_RATE: Final = 25.0
+"""TLS connections a second for each caller: a handshake takes the loop for up to some milliseconds."""
 
 _LARGEST_REQUEST: Final = 1 << 16  # bytes
 _MOST_IN_ONE_READ: Final = 8  # requests: to parse more takes the loop from the others
+_SHUTDOWN_TIME: Final = 1.0
+"""Seconds for a TLS client's last word."""
+_MOST_UNREAD: Final = 1 << 16  # bytes of an answer that wait for the client before no more is made
 _SWEEP_EVERY: Final = 1.0
 _LOGGED_EVERY: Final = 60.0
 
@@ -46,6 +52,7 @@ class Connections:
         most: Connections at a time; one caller may have half of them.
         sees_everything: Whether a caller does: its connections are not closed to make room for others'.
         make_handler: Makes the protocol that reads requests and answers them.
+        tls: What it proves itself with, if it speaks TLS.
     """
 
     def __init__(
@@ -55,15 +62,16 @@ class Connections:
         most: int,
         sees_everything: Callable[[Caller], bool],
         make_handler: Callable[[], Any],
+        tls: Tls,
     ) -> None:
         self.make_handler = make_handler
+        self.tls = tls
         self.loop = asyncio.get_running_loop()
         self._callers, self._place, self._most = callers, place, most
         self._sees_everything = sees_everything
-        self._limits = CallerLimits(RATE)
+        self._limits, self._handshakes = CallerLimits(RATE), CallerLimits(HANDSHAKE_RATE)
         self._all: set[Connection] = set()
         self._by_handler: dict[Any, Connection] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._sweeping: asyncio.TimerHandle | None = None
         self._logged: float | None = None
 
@@ -76,6 +84,9 @@ class Connections:
 
     def take(self, accepted: socket.socket) -> None:
         """Find out who connected, and serve it within the limits."""
+        if self.tls.files is not None and self.tls.in_use is None:  # said in the log
+            accepted.close()
+            return
         connection = Connection(self, accepted)
         self._all.add(connection)
         if self._sweeping is None:
@@ -97,12 +108,12 @@ class Connections:
         self._make_room(connection)
         if connection not in self._all:
             return
-        if not self._limits.allows(b"connects " + caller.principal, self.loop.time()):
+        limits = self._limits if self.tls.files is None else self._handshakes
+        if not limits.allows(b"connects " + caller.principal, self.loop.time()):
             connection.deadline = self.loop.time() + REFUSED_TIME
             return
-        task = self.loop.create_task(self._serve(connection), name="serve a control-plane connection")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        connection.opening = self.loop.create_task(self._open(connection), name="open a control-plane connection")
+        connection.opening.add_done_callback(connection.opened)
 
     def allows(self, caller: Caller) -> bool:
         """Whether a caller may ask once more now."""
@@ -121,16 +132,21 @@ class Connections:
         """Cut off every connection."""
         if self._sweeping is not None:
             self._sweeping.cancel()
+            self._sweeping = None
         for connection in list(self._all):
             connection.abort()
 
-    async def _serve(self, connection: "Connection") -> None:
-        if connection.is_gone:
-            return
-        try:
-            await self.loop.connect_accepted_socket(lambda: connection, connection.accepted)
-        except OSError:
-            connection.abort()
+    async def _open(self, connection: "Connection") -> None:
+        """Make a transport of a socket, and shake hands on it."""
+        options: dict[str, Any] = {}
+        if self.tls.files is not None:
+            if (in_use := self.tls.in_use) is None:
+                return
+            connection.client_ca = in_use.client_ca
+            options = {"ssl": in_use.context, "ssl_handshake_timeout": REQUEST_TIME}
+            options["ssl_shutdown_timeout"] = _SHUTDOWN_TIME
+        with contextlib.suppress(OSError):  # gone; or no handshake that succeeds
+            await self.loop.connect_accepted_socket(lambda: connection, connection.accepted, **options)
 
     def _make_room(self, newcomer: "Connection") -> None:
         """Keep to the limits: nobody can shut out others, and a caller over its own limit loses its own connections."""
@@ -170,9 +186,14 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, connections: Connections, accepted: socket.socket) -> None:
         self.accepted = accepted
+        self.opening: asyncio.Task[None] | None = None
+        """Makes the transport."""
+        self.client_ca: str | None = None
+        """What its certificate is verified by, if it shows one."""
         self.caller: Caller | None = None
         self.is_trusted = False
         """Whether its caller saw everything when it connected: it is not closed to make room for others."""
+        self._has_certificate = False
         self.is_gone = False
         self.busy = False
         """Whether a request is being answered."""
@@ -197,6 +218,13 @@ class Connection(asyncio.Protocol):
         """Whether the next answer is the last one: who has connected is known no longer."""
         return self._connections.loop.time() - self._opened > CALLER_TIME
 
+    @property
+    def is_certified(self) -> bool:
+        """Whether its client has shown a certificate of a CA that counts now."""
+        return (
+            self._has_certificate and self.client_ca is not None and self.client_ca == self._connections.tls.client_ca
+        )
+
     def get_extra_info(self, name: str) -> Any:
         """What `Callers.identify` asks of a transport, while there is none."""
         if name == "peername":
@@ -220,7 +248,16 @@ class Connection(asyncio.Protocol):
         self._connections.forget(self, self._handler)
         if self._transport is not None:
             self._transport.abort()
+        elif self.opening is not None:
+            self.opening.cancel()
         else:
+            self.accepted.close()
+
+    def opened(self, _: asyncio.Task[None]) -> None:
+        """There is a transport, or there will be none."""
+        if self._transport is None:
+            self.is_gone = True
+            self._connections.forget(self, None)
             self.accepted.close()
 
     @contextlib.contextmanager
@@ -246,6 +283,9 @@ class Connection(asyncio.Protocol):
         if self.is_gone:
             transport.abort()
             return
+        transport.set_write_buffer_limits(high=_MOST_UNREAD)
+        self._has_certificate = bool(transport.get_extra_info("peercert"))
+        self.is_trusted = self.is_trusted or self.is_certified
         self._handler = self._connections.make_handler()
         self._connections.begun(self, self._handler)
         self._handler.connection_made(transport)

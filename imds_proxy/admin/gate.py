@@ -8,7 +8,7 @@ from aiohttp import HttpVersion11, web
 
 from imds_proxy.admin.connections import Connections
 from imds_proxy.admin.request_check import host_refusal, origin_refusal
-from imds_proxy.admin.viewer import View, Viewers
+from imds_proxy.admin.viewer import EVERYTHING, View, Viewers
 from imds_proxy.callers.caller import Caller
 from imds_proxy.config import Config
 from imds_proxy.metadata.limits import CallerLimits
@@ -64,7 +64,7 @@ class Gate:
             if not self._allows(request, connection.caller):
                 await asyncio.sleep(_SLOW_TIME)
                 return _refusal(429, "too many requests: this caller is over its limit", headers={"Retry-After": "1"})
-            view = self._viewers.view(connection.caller)
+            view = EVERYTHING if connection.is_certified else self._viewers.view(connection.caller)
             if (refused := self._refusal(request, view)) is not None:
                 return refused
             request[VIEW], request[LAST] = view, connection.is_last
@@ -94,7 +94,7 @@ class Gate:
         if reason is not None:
             return _refusal(403, reason)
         if not view.documents and request.path not in _HEALTH:
-            return _refusal(403, f"other hosts see {', '.join(_HEALTH)}: see [admin] allowed_addresses")
+            return _refusal(403, f"other hosts see {', '.join(_HEALTH)}: see [admin] allowed_addresses and client_ca")
         return None
 
 

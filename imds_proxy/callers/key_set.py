@@ -20,8 +20,9 @@ from imds_proxy.config_http import is_this_host
 from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
 from imds_proxy.renewal.schedule import wait_after_failure
 from imds_proxy.sources.files import read_file
+from imds_proxy.sources.tls import tls_context
 from imds_proxy.sources.watched_files import WatchedFiles, unanswered
-from imds_proxy.sources.web import WebRequest, ask, tls_context
+from imds_proxy.sources.web import WebRequest, ask
 from imds_proxy.telemetry.log import told
 
 log = logging.getLogger(__name__)

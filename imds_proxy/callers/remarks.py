@@ -39,9 +39,9 @@ def _of_the_control_plane(config: Config) -> Iterator[str]:
     for number, user in enumerate(config.admin.allowed_users):
         if not _exists(pwd.getpwnam, user):
             yield f'admin.allowed_users.{number}: there is no user "{user}" on this host'
-    if _is_remote(config.admin.listen) and not config.admin.allowed_addresses:
+    if _is_remote(config.admin.listen) and not config.admin.allowed_addresses and config.admin.client_ca is None:
         seen = "other hosts see only whether the daemon is healthy"
-        yield f"admin.listen: {seen}: say in [admin] allowed_addresses which of them see metrics and status"
+        yield f"admin.listen: {seen}: say in [admin] allowed_addresses, or by client_ca, which of them see more"
 
 
 def _is_remote(listen: str) -> bool:

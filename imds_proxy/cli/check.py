@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"  remark: {remark}")
     unsafe = print_unsafe_paths(config)
     foreign = _foreign_listeners(config)
-    return asyncio.run(_try_roles(config)) or int(unsafe) or foreign
+    no_tls = _try_tls(config)
+    return asyncio.run(_try_roles(config)) or int(unsafe) or foreign or no_tls
 
 
 def _foreign_listeners(config: Config) -> int:
@@ -71,6 +72,20 @@ def _foreign_listeners(config: Config) -> int:
             found = 1
             print(f"  listener {listen}: {error.message}\n  → {error.advice}")
     return found
+
+
+def _try_tls(config: Config) -> int:
+    """Print why the control plane's certificate, key and client CA cannot be used; 1 if they cannot."""
+    from imds_proxy.admin import tls
+    from imds_proxy.errors import SourceError
+
+    try:
+        if (files := tls.TlsFiles.of(config.admin)) is not None:
+            tls.read(files)
+    except SourceError as error:
+        print(f"  {tls.message_of(error)}\n  → {error.advice}")
+        return 1
+    return 0
 
 
 async def _try_roles(config: Config) -> int:

@@ -55,6 +55,9 @@ def _others(config: Config) -> Iterator[tuple[str, str, Callable[..., None]]]:
     for name in ("jwks_file", "token_file"):
         if accounts is not None and (path := getattr(accounts, name)) is not None:
             yield f"service_accounts.{name}", path, safe_path.judge_path
+    for name in ("certificate", "private_key", "client_ca"):
+        if (path := getattr(config.admin, name)) is not None:
+            yield f"admin.{name}", path, safe_path.judge_path
     made = partial(safe_path.judge_path, made=True)
     if config.audit.file is not None:
         yield "audit.file", config.audit.file, made

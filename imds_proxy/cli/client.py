@@ -2,9 +2,11 @@
 
 import http.client
 import json
+import ssl
 import time
 import urllib.parse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from imds_proxy.cli import listener_owner
@@ -21,11 +23,19 @@ _PATIENCE, _STEP = 5.0, 0.1
 _ROLE_LIST = "latest/meta-data/iam/security-credentials/"
 
 
-def ask(url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> tuple[int, bytes]:
+def ask(
+    url: str, headers: Mapping[str, str] | None = None, method: str = "GET", certificate: Path | None = None
+) -> tuple[int, bytes]:
     """Status and body.
 
+    Args:
+        url: What is asked for.
+        headers: Further ones.
+        method: In capitals.
+        certificate: The server's, of an https URL.
+
     Raises:
-        DaemonUnreachableError: There is no answer.
+        DaemonUnreachableError: There is no answer, or not from whoever has that certificate.
         ForeignListenerError: Another user has taken the port; nothing was sent.
     """
     parts = urllib.parse.urlsplit(url)
@@ -33,24 +43,36 @@ def ask(url: str, headers: Mapping[str, str] | None = None, method: str = "GET")
     try:
         connection.connect()
         listener_owner.check_connection(connection.sock)
+        if certificate is not None:
+            from imds_proxy.cli import pinned_tls
+
+            connection.sock = pinned_tls.secured(connection.sock, parts.hostname or "", certificate)
         connection.request(method, parts.path or "/", headers=dict(headers or {}))
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
         closed = isinstance(error, http.client.RemoteDisconnected)
-        reason = (isinstance(error, OSError) and error.strerror) or "it closed the connection"
-        reason = f"nothing within {_TIME_LIMIT:.0f} s" if isinstance(error, TimeoutError) else reason
         raise (ConnectionClosedError if closed else DaemonUnreachableError)(
-            f"no answer from {parts.scheme}://{parts.netloc}: {reason}",
+            f"no answer from {parts.scheme}://{parts.netloc}: {_reason(error)}",
             "is the daemon running (systemctl status imds-proxy), and is this its address?",
         ) from None
     finally:
         connection.close()
 
 
+def _reason(error: OSError | http.client.HTTPException) -> str:
+    if isinstance(error, ssl.SSLError):
+        from imds_proxy.cli import pinned_tls
+
+        return pinned_tls.reason(error)
+    if isinstance(error, TimeoutError):
+        return f"nothing within {_TIME_LIMIT:.0f} s"
+    return error.strerror if isinstance(error, OSError) and error.strerror else "it closed the connection"
+
+
 def status(target: Target) -> dict[str, Any]:
     """`/status.json`."""
-    code, body = ask(f"{target.admin}/status.json")
+    code, body = ask(f"{target.admin}/status.json", certificate=target.admin_certificate)
     if code in _REFUSALS:
         said = printable(body.decode(errors="replace").strip())
         raise DaemonUnreachableError(f"{target.admin}/status.json answered {code}: {said}")

@@ -35,6 +35,8 @@ class Target:
     region: str | None
     default_role: str | None
     """None where no config says it."""
+    admin_certificate: Path | None = None
+    """What the control plane proves itself with; None where it speaks plain text."""
 
 
 def target(options: argparse.Namespace) -> Target:
@@ -46,12 +48,14 @@ def target(options: argparse.Namespace) -> Target:
     addresses.sort(key=lambda url: "//127.0.0.1:" not in url)
     endpoint = getattr(options, "endpoint", None) or next(iter(addresses), _url(DEFAULT_LISTEN))
     admin = config.admin.listen if config else DEFAULT_ADMIN_LISTEN
+    certificate = config.admin.certificate if config else None
     return Target(
         endpoint=endpoint.rstrip("/") + "/",
-        admin=_url(admin if _is_address(admin) else DEFAULT_ADMIN_LISTEN),
+        admin=_url(admin if _is_address(admin) else DEFAULT_ADMIN_LISTEN, "https" if certificate else "http"),
         state_dir=Path(config.state_dir) if config and config.state_dir else default_state_dir(),
         region=config.region if config else None,
         default_role=config.default_role if config else None,
+        admin_certificate=Path(certificate) if certificate else None,
     )
 
 
@@ -73,9 +77,9 @@ def _is_address(listen: str) -> bool:
     return not listen.startswith(SYSTEMD_PREFIX)
 
 
-def _url(listen: str) -> str:
+def _url(listen: str, scheme: str = "http") -> str:
     host, port = split_listen(listen)
     address = ipaddress.ip_address(host)
     if address.is_unspecified:
         host = "::1" if ":" in host else "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

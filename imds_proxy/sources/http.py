@@ -25,8 +25,9 @@ from imds_proxy.sources.documents import parse
 from imds_proxy.sources.files import read_file
 from imds_proxy.sources.http_errors import refusal
 from imds_proxy.sources.interface import Context, Source
+from imds_proxy.sources.tls import tls_context
 from imds_proxy.sources.watched_files import WatchedFiles, unanswered
-from imds_proxy.sources.web import Answer, WebRequest, ask, tls_context
+from imds_proxy.sources.web import Answer, WebRequest, ask
 
 # How each shape says who asks; the container's goes raw, as the AWS SDKs send it.
 _TOKEN_HEADERS: Final = {

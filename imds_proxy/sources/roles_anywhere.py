@@ -19,7 +19,8 @@ from imds_proxy.sources.documents import parse_time
 from imds_proxy.sources.interface import Context, Source
 from imds_proxy.sources.key_pair import KeyPair
 from imds_proxy.sources.roles_anywhere_errors import Call, translate
-from imds_proxy.sources.web import Answer, WebRequest, ask, tls_context
+from imds_proxy.sources.tls import tls_context
+from imds_proxy.sources.web import Answer, WebRequest, ask
 from imds_proxy.threads import in_thread
 
 _TIME_LIMIT: Final = 20.0

@@ -14,7 +14,8 @@ from imds_proxy.sources import sts_errors
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import FromChain
 from imds_proxy.sources.files import read_file
-from imds_proxy.sources.web import WebRequest, ask, tls_context
+from imds_proxy.sources.tls import tls_context
+from imds_proxy.sources.web import WebRequest, ask
 from support.open_files import no_file_left
 
 SAYS = "too many open files (limit "

@@ -1,0 +1,82 @@
+"""Certificates and CAs of TLS connections, as `ssl` contexts.
+
+In: files in PEM. Out: a context. Errors: Invalid, Denied, Unreachable; a message has the file, and what is wrong.
+"""
+
+import contextlib
+import os
+import ssl
+from collections.abc import Iterator
+
+from imds_proxy.errors import Invalid, Unreachable
+from imds_proxy.host.open_files import exhausted
+from imds_proxy.sources.files import read_file
+
+
+def tls_context(
+    role: str, ca_bundle: str | None = None, certificate: str | None = None, key: str | None = None
+) -> ssl.SSLContext:
+    """TLS that trusts a bundle's CAs, or those of AWS_CA_BUNDLE, or the system's, and shows a certificate if asked to.
+
+    Takes tens of milliseconds: call it beside the loop.
+
+    Raises:
+        Invalid: A file is missing or is not PEM; the key is another certificate's, encrypted, or open to others.
+        Denied: A file may not be read.
+        Unreachable: No file can be opened at this time.
+    """
+    ca_bundle = ca_bundle or os.environ.get("AWS_CA_BUNDLE") or None
+    try:
+        context = ssl.create_default_context(cafile=ca_bundle)
+    except OSError as error:  # ssl.SSLError is one
+        if (shortage := exhausted(error)) is not None:
+            raise Unreachable(f'role "{role}": CA bundle {ca_bundle}: {shortage[0]}', shortage[1]) from None
+        reason = "it holds no CA certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise Invalid(
+            f'role "{role}": CA bundle {ca_bundle} cannot be used: {reason}',
+            "correct ca_bundle, or AWS_CA_BUNDLE in the daemon's environment",
+        ) from None
+    if certificate is not None:
+        show_certificate(context, role, "client ", certificate, key)
+    return context
+
+
+def show_certificate(context: ssl.SSLContext, role: str, what: str, certificate: str, key: str | None) -> bytes:
+    """Let a context prove itself with a certificate; the file's content. Raises as `tls_context` does.
+
+    Args:
+        context: Of a client or a server.
+        role: For the message.
+        what: For the message: "client ", or nothing.
+        certificate: Its file, with those that it is issued by.
+        key: The key's file; None: it is in the same.
+    """
+    own = read_file(role, certificate, f"{what}certificate", private=key is None)
+    private = own if key is None else read_file(role, key, f"{what}key", private=True)
+    try:
+        with _in_memory(own) as certificate_path, _in_memory(private) as key_path:
+            context.load_cert_chain(certificate_path, key_path, password=_no_passphrase)
+    except (OSError, ValueError) as error:
+        if (shortage := exhausted(error)) is not None:
+            raise Unreachable(f'role "{role}": {what}certificate {certificate}: {shortage[0]}', shortage[1]) from None
+        mismatch = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"
+        encrypted = not isinstance(error, OSError)
+        reason = "another's key" if mismatch else "its key is encrypted" if encrypted else "no PEM certificate and key"
+        raise Invalid(
+            f'role "{role}": {what}certificate {certificate} with key {key or "in it"} cannot be used: {reason}',
+            "give the certificate in PEM, and its own key without a passphrase",
+        ) from None
+    return own
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """A path of what was read: OpenSSL takes nothing else, and what is at the file's own path may be another by now."""
+    with os.fdopen(os.memfd_create("PEM", os.MFD_CLOEXEC), "wb", buffering=0) as file:
+        file.write(content)
+        yield f"/proc/self/fd/{file.fileno()}"
+
+
+def _no_passphrase() -> str:
+    """An encrypted key is refused; without this, OpenSSL would ask on the terminal."""
+    raise ValueError("encrypted")
