@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -36,8 +37,6 @@ HANDSHAKE_RATE: Final = 25.0
 
 _LARGEST_REQUEST: Final = 1 << 16  # bytes
 _MOST_IN_ONE_READ: Final = 8  # requests: to parse more takes the loop from the others
-_SHUTDOWN_TIME: Final = 1.0
-"""Seconds for a TLS client's last word."""
 _MOST_UNREAD: Final = 1 << 16  # bytes of an answer that wait for the client before no more is made
 _SWEEP_EVERY: Final = 1.0
 _LOGGED_EVERY: Final = 60.0
@@ -138,15 +137,14 @@ class Connections:
 
     async def _open(self, connection: "Connection") -> None:
         """Make a transport of a socket, and shake hands on it."""
-        options: dict[str, Any] = {}
-        if self.tls.files is not None:
-            if (in_use := self.tls.in_use) is None:
-                return
-            connection.client_ca = in_use.client_ca
-            options = {"ssl": in_use.context, "ssl_handshake_timeout": REQUEST_TIME}
-            options["ssl_shutdown_timeout"] = _SHUTDOWN_TIME
-        with contextlib.suppress(OSError):  # gone; or no handshake that succeeds
+        connection.client_ca = self.tls.client_ca
+        try:
+            options = self.tls.options(handshake_within=REQUEST_TIME)
             await self.loop.connect_accepted_socket(lambda: connection, connection.accepted, **options)
+        except ssl.SSLCertVerificationError as error:
+            self.tls.tell_of_refused(connection.caller, error)
+        except OSError:  # gone; or no handshake that succeeds
+            return
 
     def _make_room(self, newcomer: "Connection") -> None:
         """Keep to the limits: nobody can shut out others, and a caller over its own limit loses its own connections."""

@@ -11,8 +11,9 @@ import hashlib
 import logging
 import ssl
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from imds_proxy.callers.caller import Caller
 from imds_proxy.config import AdminConfig
 from imds_proxy.errors import Invalid, SourceError
 from imds_proxy.sources.files import read_file
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 _TABLE: Final = "admin"
 _AGAIN: Final = 30.0
 """Seconds until files that could not be used are tried again without having changed: a folder's mode may have."""
+_SHUTDOWN_TIME: Final = 1.0
+"""Seconds for a client's last word."""
+_TOLD_EVERY: Final = 60.0  # seconds
 _DEFECT: Final = "this is a defect of imds-proxy: please report this line"
 
 
@@ -72,6 +76,7 @@ class Tls:
         self.in_use: InUse | None = None
         self._following: asyncio.Task[None] | None = None
         self._problem = ""
+        self._told: float | None = None
 
     @property
     def client_ca(self) -> str | None:
@@ -92,6 +97,29 @@ class Tls:
             self._problem = ""
             self._following = asyncio.create_task(self._follow(self.files), name="follow the control plane's TLS files")
         return (self.files is None) != (before is None)
+
+    def options(self, handshake_within: float) -> dict[str, Any]:
+        """What `connect_accepted_socket` takes for a new connection; raises ConnectionAbortedError if none is served.
+
+        Args:
+            handshake_within: Seconds.
+        """
+        if self.files is None:
+            return {}
+        if self.in_use is None:
+            raise ConnectionAbortedError
+        times = {"ssl_handshake_timeout": handshake_within, "ssl_shutdown_timeout": _SHUTDOWN_TIME}
+        return {"ssl": self.in_use.context, **times}
+
+    def tell_of_refused(self, caller: Caller | None, error: ssl.SSLCertVerificationError) -> None:
+        """Say now and then why a certificate is not accepted: its client sees only that the connection ends."""
+        now = asyncio.get_running_loop().time()
+        if caller is None or (self._told is not None and now - self._told < _TOLD_EVERY):
+            return
+        self._told = now
+        extra = {"address": caller.address, "uid": caller.uid, "reason": error.verify_message}
+        advice = "have it issued by a CA in [admin] client_ca, or let the client show none"
+        log.warning("a client's certificate is not accepted", extra=extra | {"advice": advice})
 
     def close(self) -> None:
         """Look at the files no longer."""

@@ -123,19 +123,21 @@ async def test_who_shows_none_is_seen_as_before(plane, pki):
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("bad", ["of another CA", "expired", "of the server's CA"])
 async def test_a_bad_certificate_gets_no_answer_at_all(plane, pki, bad, version, caplog):
-    """Whoever makes itself one would see everything; and could fill the log."""
-    made = {
-        "of another CA": partial(pki.context, pki.strangers),
-        "expired": pki.expired,
-        "of the server's CA": partial(pki.context, pki.servers),
-    }
-    context = made[bad]()
+    """Whoever makes itself one would see everything, or fill the log; a person would look for the reason in vain."""
+    make, reason = {
+        "of another CA": (partial(pki.context, pki.strangers), "unable to get local issuer certificate"),
+        "expired": (pki.expired, "certificate has expired"),
+        "of the server's CA": (partial(pki.context, pki.servers), "self-signed certificate in certificate chain"),
+    }[bad]
+    context = make()
     context.minimum_version = context.maximum_version = version
     caplog.clear()
     assert await refused(plane, context, REMOTE) is True
     assert await refused(plane, context, ROOT) is True
     await until(lambda: not len(plane.connections))
-    assert said(caplog) == []
+    [line] = said(caplog)
+    assert line.getMessage() == "a client's certificate is not accepted"
+    assert (line.address, line.reason) == ("192.0.2.1", reason)
     assert (await get(plane, "/healthz", pki.context(), REMOTE))[0] == 200
 
 
