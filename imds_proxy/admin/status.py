@@ -77,7 +77,7 @@ class Status:
 
     def is_served(self, name: str) -> bool:
         """Whether a role is handed out to somebody."""
-        return name in self._roles.served()
+        return self._roles.is_given(name)
 
     def readiness(self, view: View) -> tuple[bool, dict[str, Any]]:
         """Whether every served role has live credentials, and as much of why not as is seen."""

@@ -78,12 +78,17 @@ class Plane:
 
 
 @contextlib.asynccontextmanager
-async def control_plane(roles=("deploy", "logs"), grants=(), **admin):
-    """A control plane on a free port; no role has credentials, but the metrics show some."""
+async def control_plane(roles=("deploy", "logs"), grants=(), tables=None, further=None, **admin):
+    """A control plane on a free port; no role has credentials, but the metrics show some.
+
+    `tables`: further keys of roles, by name; `further`: other tables of the config.
+    """
     arns = {name: {"role_arn": f"arn:aws:iam::123456789012:role/{name}"} for name in roles}
+    for name, keys in (tables or {}).items():
+        arns[name] |= keys
     if not grants:
         arns[roles[0]]["default"] = True
-    config = parse({"roles": arns, "admin": admin, "grants": list(grants)}, "test")
+    config = parse({"roles": arns, "admin": admin, "grants": list(grants), **(further or {})}, "test")
     clock, requests, renewals = Clock(), RequestStats(), RenewalStats()
     kept = Roles(clock, renewals, lambda: None)
     kept.update(config, None)
