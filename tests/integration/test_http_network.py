@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 
 from imds_proxy.demo.aws_double import free_port
 from imds_proxy.errors import Denied, Invalid, Unreachable
-from imds_proxy.sources import web
+from imds_proxy.sources import tls as tls_of_sources
 from support.credential_service import ROLE_ARN, Proxy
 from support.daemon import HOST
 from support.http_source import SHAPES, clear_environment, fetch, no_secret_of, refused, serving, source
@@ -162,14 +162,14 @@ async def test_what_is_shown_is_what_was_found_to_be_private(serve, company, mut
     shown, service = tmp_path / "host.pem", serve("iot", tls=mutual_tls)
     shown.touch(0o600)
     company.authority.issue_cert("host.example").private_key_and_cert_chain_pem.write_to_path(str(shown))
-    real = web.read_file
+    real = tls_of_sources.read_file
 
     def read_and_swap(*arguments, **options):
         content = real(*arguments, **options)
         shown.write_bytes(b"another")
         return content
 
-    monkeypatch.setattr(web, "read_file", read_and_swap)
+    monkeypatch.setattr(tls_of_sources, "read_file", read_and_swap)
     await fetch(url=service.url, shape="iot", ca_bundle=company.ca, client_certificate=str(shown))
     assert len(service.sessions) == 1
 
