@@ -12,6 +12,7 @@ import time
 import pytest
 
 from imds_proxy.admin import accepting, connections, gate
+from imds_proxy.admin import connection as client
 from imds_proxy.renewal.outcome import Failure
 from support.control_plane import REMOTE, control_plane
 
@@ -228,7 +229,7 @@ async def test_many_users_make_room_for_one_more_and_not_for_themselves(plane):
 async def test_who_says_nothing_more_is_cut_off(plane, sent, monkeypatch):
     """Idle connections would stay for an hour each."""
     for limit in ("REQUEST_TIME", "IDLE_TIME", "ANSWER_TIME"):
-        monkeypatch.setattr(connections, limit, 0.2)
+        monkeypatch.setattr(client, limit, 0.2)
     reader, writer = await plane.open(BUILD)
     writer.write(sent)
     async with asyncio.timeout(5):
@@ -240,7 +241,7 @@ async def test_who_says_nothing_more_is_cut_off(plane, sent, monkeypatch):
 
 async def test_a_request_sent_byte_by_byte_is_cut_off(plane, monkeypatch):
     """Each byte would buy its connection another ten seconds."""
-    monkeypatch.setattr(connections, "REQUEST_TIME", 0.5)
+    monkeypatch.setattr(client, "REQUEST_TIME", 0.5)
     _, writer = await plane.open(BUILD)
     begun = time.monotonic()
     with contextlib.suppress(ConnectionError):
@@ -257,7 +258,7 @@ async def test_a_request_sent_byte_by_byte_is_cut_off(plane, monkeypatch):
 
 async def test_who_does_not_read_the_metrics_is_cut_off(monkeypatch):
     """Its megabytes would stay in this process for as long as it likes."""
-    monkeypatch.setattr(connections, "ANSWER_TIME", 0.5)
+    monkeypatch.setattr(client, "ANSWER_TIME", 0.5)
     async with control_plane([f"role-{number}" for number in range(2000)]) as plane:
         reader, writer = await plane.open()
         request = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -275,7 +276,7 @@ async def test_a_connection_is_its_callers_for_a_minute(plane, monkeypatch):
     reader, writer = await plane.open(BUILD)
     writer.write(GET.encode())
     assert b"Connection: close" not in await reader.readuntil(b"turns\n")
-    monkeypatch.setattr(connections, "CALLER_TIME", 0.0)
+    monkeypatch.setattr(client, "CALLER_TIME", 0.0)
     writer.write(GET.encode())
     assert b"Connection: close" in await reader.read()
     writer.close()

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from imds_proxy.admin import connection as client
 from imds_proxy.admin import connections, tls
 from imds_proxy.config import AdminConfig
 from support.control_plane import REMOTE, ROOT, control_plane
@@ -327,7 +328,7 @@ async def test_other_files_are_followed(plane, pki, tmp_path, caplog):
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01", "half a ClientHello"])
 async def test_a_handshake_that_does_not_end_is_cut_off(plane, pki, sent, monkeypatch, caplog):
     """Each would hold a connection for as long as its client likes."""
-    monkeypatch.setattr(connections, "REQUEST_TIME", 0.5)
+    monkeypatch.setattr(client, "REQUEST_TIME", 0.5)
     reader, writer = await plane.open(BUILD)
     writer.write(client_hello(pki)[:HELLO] if sent == "half a ClientHello" else sent)
     await until(lambda: len(plane.connections) == 1)
@@ -386,7 +387,7 @@ async def test_handshakes_in_a_loop_are_left_waiting(plane, pki, monkeypatch):
 
 async def test_who_does_not_read_the_metrics_over_tls_is_cut_off(pki, monkeypatch):
     """Its megabytes would stay in this process for as long as it likes."""
-    monkeypatch.setattr(connections, "ANSWER_TIME", 0.5)
+    monkeypatch.setattr(client, "ANSWER_TIME", 0.5)
     async with control_plane([f"role-{number}" for number in range(2000)], **pki.admin) as plane:
         await until(lambda: plane.connections.tls.in_use)
         _, writer = await open_(plane, pki.context())
