@@ -1,4 +1,4 @@
-"""The control plane's HTTP server: `/metrics`, `/healthz`, `/livez`, `/readyz`, `/status.json`."""
+"""The control plane's HTTP server: the status page, `/metrics`, `/healthz`, `/livez`, `/readyz`, `/status.json`."""
 
 import logging
 import socket
@@ -7,6 +7,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from imds_proxy.admin import status_page
 from imds_proxy.admin.accepting import Accepting
 from imds_proxy.admin.connections import Connections
 from imds_proxy.admin.gate import Gate, add_headers
@@ -87,6 +88,7 @@ def application(documents: Documents, gate: Gate) -> web.Application:
     app.router.add_get("/readyz", pages.readyz)
     app.router.add_get("/readyz/{role}", pages.readyz_of_a_role)
     app.router.add_get("/status.json", pages.status)
+    status_page.add_files(app.router)
     app.on_response_prepare.append(add_headers)
     return app
 

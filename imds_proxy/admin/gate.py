@@ -27,13 +27,14 @@ _SLOW_TIME: Final = 1.0
 _HEALTH: Final = ("/healthz", "/livez", "/readyz")
 _HEADERS: Final = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "Server": "imds-proxy",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
+"""Of every answer but the status page, which has one of its own."""
 
 
 class Gate:
@@ -101,6 +102,7 @@ class Gate:
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
     """Before a response begins."""
     response.headers.update(_HEADERS)
+    response.headers.setdefault("Content-Security-Policy", _POLICY)
 
 
 def _refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> web.Response:
