@@ -38,13 +38,12 @@ function granted(role) {
 function history(role, now) {
   if (!role.history.length) return [];
   const rows = runs(role.history).map(({ from, to, outcome, attempts }) => [
-    at(moment(from), now),
-    from === to ? "" : at(moment(to), now),
+    from === to ? at(moment(from), now) : `${at(moment(from), now)} to ${at(moment(to), now)}`,
     outcome,
     attempts.toLocaleString("en"),
   ]);
   const caption = `The last day's attempts to renew ${role.role}`;
-  return [make("h4", "", "Attempts of the last day"), table(caption, ["From", "To", "Outcome", "Attempts"], rows, ["Attempts"])];
+  return [make("h4", "", "Attempts of the last day"), table(caption, ["When", "Outcome", "Attempts"], rows, ["Attempts"])];
 }
 
 /** What went alike one after the other in one row, the latest first. */

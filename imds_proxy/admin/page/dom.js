@@ -53,9 +53,14 @@ export function definitions(pairs) {
   const list = make("dl");
   for (const [term, value] of pairs) {
     const values = [value ?? ""].flat().filter((each) => each !== "");
-    if (values.length) list.append(make("dt", "", term), ...values.map((each) => make("dd", "", each)));
+    if (values.length) list.append(make("dt", "", term), ...values.map((each) => make("dd", "", ...breakable(each))));
   }
   return list;
+}
+
+/** Text that breaks where an ARN, a path or an address has its joints, if it has to. */
+export function breakable(text) {
+  return text.split(/(?<=[:/])(?=\w)/).flatMap((piece, at) => (at ? [make("wbr"), piece] : [piece]));
 }
 
 /** A table; columns named in `numeric` are set to the right. */

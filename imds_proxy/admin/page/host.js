@@ -1,6 +1,6 @@
 // What is not of one role: listeners, clock, config, requests, certificates, files.
 
-import { definitions, make, refresh, table } from "./dom.js";
+import { breakable, definitions, make, refresh, table } from "./dom.js";
 import { skewed } from "./verdict.js";
 import { count, moment, when } from "./words.js";
 
@@ -79,7 +79,7 @@ function written(file, now) {
 }
 
 function fileOf(file, time) {
-  const said = [make("p", "path", file.path), make("p", "aside", `${file.format} of ${file.roles.join(", ")}, ${time}`)];
+  const said = [make("p", "path", ...breakable(file.path)), make("p", "aside", `${file.format} of ${file.roles.join(", ")}, ${time}`)];
   const failure = file.failure ?? { message: "", advice: "" };
   const wrong = [failure.message, ...file.warnings].filter(Boolean).map((text) => make("p", "message", text));
   if (failure.advice) wrong.push(make("p", "advice", failure.advice));

@@ -6,7 +6,7 @@ import { Poll, ServerClock } from "./poll.js";
 import { Roles } from "./roles.js";
 import { Timeline } from "./timeline.js";
 import { LEVELS, stateOf, verdict } from "./verdict.js";
-import { at, duration, moment, TIME_ZONE } from "./words.js";
+import { at, duration, moment, steps, TIME_ZONE } from "./words.js";
 
 const MOST_OTHERS = 5;
 const ICONS = {
@@ -69,7 +69,7 @@ function showVerdict(now) {
   document.body.classList.toggle("stale", problem !== null);
   setText(part("headline"), shown.headline);
   showText(part("detail"), shown.detail);
-  showText(part("advice"), shown.advice);
+  showText(part("advice"), steps(shown.advice));
   showOthers(shown.others);
   showAge();
   showInTab(shown);
@@ -87,7 +87,7 @@ function unanswered(found, now) {
 
 function showOthers(others) {
   const list = part("others");
-  const shown = others.slice(0, MOST_OTHERS).map(({ level, headline, advice }) => [level, headline, advice ?? ""]);
+  const shown = others.slice(0, MOST_OTHERS).map(({ level, headline, advice }) => [level, headline, steps(advice) ?? ""]);
   const rest = others.length - shown.length;
   list.hidden = !others.length;
   refresh(list, [shown, rest], () => [

@@ -3,7 +3,7 @@
 import { details } from "./details.js";
 import { arrange, make, refresh, setAttribute, setText, showText } from "./dom.js";
 import { stateOf } from "./verdict.js";
-import { compare, count, distance, duration, moment } from "./words.js";
+import { compare, count, distance, duration, moment, steps } from "./words.js";
 
 const RANK = ["expired", "pending", "failing", "ok", "idle", "unused"];
 const MANY = 24;
@@ -152,8 +152,9 @@ class Card {
     const whose = failure?.service_account ? `${failure.service_account}: ` : "";
     const said = failure && `${whose}${failure.message || failure.outcome}`;
     this.failure.hidden = !failure;
+    this.node.classList.toggle("in-trouble", failure !== null);
     showText(this.message, said);
-    showText(this.advice, failure?.advice);
+    showText(this.advice, steps(failure?.advice));
   }
 
   /** What is folded in is made when somebody looks. */

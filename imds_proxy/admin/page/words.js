@@ -60,6 +60,11 @@ export function some(names, most = 3) {
   return shown.length > 1 ? `${shown.slice(0, -1).join(", ")} and ${shown.at(-1)}` : shown.join("");
 }
 
+/** Advice of several numbered steps, a line for each. */
+export function steps(text) {
+  return text?.replace(/ (?=\d\. )/g, "\n");
+}
+
 /** The order of names; one collator for all, since making one takes longer than a comparison. */
 export const { compare } = new Intl.Collator("en", { numeric: true });
 
