@@ -2,13 +2,15 @@
 
 import re
 import signal
+import ssl
 
 import pytest
+import trustme
 from playwright.sync_api import expect
 
 from support import aws as sts
 from support.daemon import wait
-from support.network import Relay
+from support.network import Relay, TlsRelay
 from support.users import User
 
 LIFE = 14.0  # seconds a session lives; it is renewed after five to seven
@@ -203,6 +205,17 @@ def test_a_refusal_is_told_in_the_daemons_words(aws, start_daemon, visit):
     daemon.process.send_signal(signal.SIGHUP)
     says(seen, "no longer shows its status")
     assert "allowed_hosts" in seen.text("#advice")
+
+
+def test_it_works_over_tls(aws, start_daemon, visit):
+    """Whoever turns TLS on would have a page without style or script."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with TlsRelay(start_daemon().admin, context) as relay:
+        seen = visit(relay.url, ignore_https_errors=True)
+        says(seen, "^All well")
+        seen.check()
 
 
 def test_what_is_wrong_with_the_host_is_told_too(aws, start_daemon, visit):

@@ -70,7 +70,7 @@ function showVerdict(now) {
   setText(part("headline"), shown.headline);
   showText(part("detail"), shown.detail);
   showText(part("advice"), steps(shown.advice));
-  showOthers(shown.others);
+  showOthers(shown.others, shown.advice);
   showAge();
   showInTab(shown);
   announce(shown);
@@ -85,9 +85,12 @@ function unanswered(found, now) {
   return { ...problem, level: problem.kind === "busy" ? "warn" : "bad", detail: since + shown, others };
 }
 
-function showOthers(others) {
+/** What is to be done is said once. */
+function showOthers(others, said) {
   const list = part("others");
-  const shown = others.slice(0, MOST_OTHERS).map(({ level, headline, advice }) => [level, headline, steps(advice) ?? ""]);
+  const shown = others
+    .slice(0, MOST_OTHERS)
+    .map(({ level, headline, advice }) => [level, headline, advice === said ? "" : (steps(advice) ?? "")]);
   const rest = others.length - shown.length;
   list.hidden = !others.length;
   refresh(list, [shown, rest], () => [
