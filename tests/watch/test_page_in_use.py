@@ -137,11 +137,11 @@ def test_an_update_leaves_the_reader_where_it_is(shown, visit):
     assert seen.page.evaluate("document.activeElement.getAttribute('aria-label')") == "Details of logs"
     expect(card.locator("dl")).to_be_visible()
     top = seen.page.evaluate("scrollTo(0, 900), scrollY")
-    seen.page.evaluate("getSelection().selectAllChildren(document.querySelector('#roles h3'))")
+    seen.page.evaluate("getSelection().selectAllChildren(document.querySelector('#roles .origin'))")
     with seen.page.expect_response("**/status.json"), seen.page.expect_response("**/status.json"):
         pass
     assert seen.page.evaluate("scrollY") == top > 0
-    assert seen.page.evaluate("getSelection().toString()").strip() == "logs"
+    assert seen.page.evaluate("getSelection().toString()").strip() == "AssumeRole"
 
 
 def test_a_thousand_roles_stay_usable(visit):
@@ -241,7 +241,7 @@ def test_a_tab_that_nobody_sees_asks_seldom(shown, visit):
     hidden = "Object.defineProperty(document, 'hidden', { get: () => true })"
     seen = visit(shown.url, prepare=lambda page: page.add_init_script(hidden))
     says(seen, "^All well")
-    time.sleep(6)
+    seen.page.wait_for_timeout(6000)
     assert sum("status.json" in url for url in seen.requests) == 1
 
 

@@ -11,7 +11,7 @@ const REASONS = {
   unreachable: "cannot be reached",
   denied: "says no",
   throttled: "throttles the calls",
-  invalid: "answers with what are no credentials",
+  invalid: "gave no usable credentials",
 };
 const LIMITED = "Root, the daemon's user and those in [admin] allowed_users are told why.";
 const MINUTES_OF_SKEW = 1;
@@ -50,8 +50,6 @@ function* ofRoles(roles, now) {
   if (awaited.length) {
     yield { level: "wait", headline: `The first credentials are being obtained: ${some(names(awaited))}.` };
   }
-  const ofSessions = being("ok").filter((role) => role.failure);
-  yield* ofSessions.map((role) => ({ level: "warn", headline: `${role.role}: ${reason(role)}.`, advice: help(role) }));
 }
 
 /** Roles in groups that have one reason, each with the first to expire at its head. */
@@ -74,11 +72,12 @@ function withoutCredentials(roles) {
 
 function notRenewed(roles, now) {
   const [first] = roles;
-  const soon = first.expires ? `expires in ${about(moment(first.expires) - now)}` : "is not renewed";
+  const soon = first.expires && `expires in ${about(end(first) - now)}`;
+  const whose = roles.length === 1 ? first.role : count(roles.length, "role");
   const headline =
-    roles.length === 1
-      ? `${first.role} ${soon} unless a renewal succeeds: ${reason(first)}.`
-      : `${count(roles.length, "role")} cannot be renewed: ${reason(first)}. The first, ${first.role}, ${soon}.`;
+    roles.length === 1 && soon
+      ? `${whose} ${soon} unless a renewal succeeds: ${reason(first)}.`
+      : `${whose} cannot be renewed: ${reason(first)}.${soon ? ` The first, ${first.role}, ${soon}.` : ""}`;
   return { level: "warn", headline, detail: "", advice: help(first) };
 }
 
