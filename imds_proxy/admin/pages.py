@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -26,6 +26,7 @@ _BYTES_AT_ONCE: Final = 1 << 16
 _ROLES_AT_ONCE: Final = 2
 """Each has up to two hundred times of its history to be written."""
 _PIECES_OF_JSON_AT_ONCE: Final = 1000
+_END: Final = b"\n  ]\n}\n"
 _INDEX: Final = """imds-proxy: the control plane
 
 /              in a browser: how every role is, and what to do
@@ -82,7 +83,7 @@ class Pages:
         gzip = accepts_gzip(request.headers.getall("Accept-Encoding", []))
         text = await self._exposition.text(view.only, "" if view.everything else LIMITED, gzip=gzip)
         encoding = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if gzip else {})
-        return await _sent(request, text, _METRICS_TYPE, encoding)
+        return await _sent(request, [text], _METRICS_TYPE, encoding)
 
     async def readyz(self, request: web.Request) -> web.Response:
         """Whether every served role has live credentials."""
@@ -110,7 +111,7 @@ class Pages:
             encoder = json.JSONEncoder(indent=2, ensure_ascii=False)
             pieces = [piece async for piece in _in_turns(encoder.iterencode(document), _PIECES_OF_JSON_AT_ONCE)]
         head = "".join(pieces).removesuffix("\n}") + ',\n  "roles": [\n    '
-        body = b"".join((head.encode(), b",\n    ".join(roles), b"\n  ]\n}\n"))
+        body = [head.encode(), *(b",\n    " + role if number else role for number, role in enumerate(roles)), _END]
         return await _sent(request, body, _JSON_TYPE)
 
 
@@ -124,20 +125,32 @@ def accepts_gzip(headers: Iterable[str]) -> bool:
 
 
 async def _sent(
-    request: web.Request, body: bytes, content_type: str, encoding: Mapping[str, str] = MappingProxyType({})
+    request: web.Request, body: Sequence[bytes], content_type: str, encoding: Mapping[str, str] = MappingProxyType({})
 ) -> web.StreamResponse:
-    """A response whose body is sent in pieces: many megabytes at once would hold up the loop, and fill the memory."""
-    length = {"Content-Type": content_type, "Content-Length": str(len(body))}
+    """A response whose body is sent in parts: many megabytes at once would hold up the loop, and fill the memory."""
+    length = {"Content-Type": content_type, "Content-Length": str(sum(map(len, body)))}
     response = web.StreamResponse(headers={**length, **encoding})
     if request[LAST]:
         response.force_close()
     await response.prepare(request)
     if request.method != "HEAD":
-        for start in range(0, len(body), _BYTES_AT_ONCE):
-            await response.write(body[start : start + _BYTES_AT_ONCE])
+        for part in _parts(body):
+            await response.write(part)
             await asyncio.sleep(0)
     await response.write_eof()
     return response
+
+
+def _parts(body: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces of a body, joined and cut to about as much as is sent at once."""
+    part = bytearray()
+    for piece in body:
+        for start in range(0, len(piece), _BYTES_AT_ONCE):
+            part += piece[start : start + _BYTES_AT_ONCE]
+            if len(part) >= _BYTES_AT_ONCE:
+                yield bytes(part)
+                part.clear()
+    yield bytes(part)
 
 
 async def _in_turns(items: Iterable[_Item], at_once: int) -> AsyncIterator[_Item]:
