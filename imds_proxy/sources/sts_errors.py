@@ -183,11 +183,13 @@ def trust_statement(identity: str, external_id: str | None, actions: list[str]) 
     statement: dict[str, Any] = {"Effect": "Allow", "Principal": {"AWS": principal(identity)}, "Action": actions}
     if external_id is not None:
         statement["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
-    return json.dumps(statement)
+    return json.dumps(statement, ensure_ascii=False)
 
 
 def principal(identity: str) -> str:
-    """The ARN a trust policy would name for a caller: a session is trusted by its role."""
+    """The ARN a trust policy would name for a caller: a session is trusted by its role. Else what to put there."""
+    if not identity.startswith("arn:"):
+        return f"ARN of {identity}"  # AWS did not say who it is: no policy takes this, and its reader sees why
     if ":assumed-role/" not in identity:
         return identity
     partition, account = identity.split(":")[1], identity.split(":")[4]

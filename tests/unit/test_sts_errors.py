@@ -225,3 +225,16 @@ def test_no_base_credentials_says_where_it_looked():
     assert "environment, shared files, web identity or process" in no_base_credentials("deploy", None).message
     assert 'profile "work" has none' in no_base_credentials("deploy", "work").message
     assert "AWS_ACCESS_KEY_ID" in no_base_credentials("deploy", None).advice
+
+
+@pytest.mark.parametrize(
+    ("identity", "shown"),
+    [
+        ("arn:aws:iam::123456789012:user/host", "arn:aws:iam::123456789012:user/host"),
+        ("arn:aws:sts::123456789012:assumed-role/Base/i-1", "arn:aws:iam::123456789012:role/Base"),
+        ("key …PZZM of env", "ARN of key …PZZM of env"),
+    ],
+)
+def test_a_trust_statement_names_an_arn_or_asks_for_one(identity, shown):
+    """What stood there looked like a principal, and no policy takes it."""
+    assert json.loads(trust_statement(identity, None, ["sts:AssumeRole"]))["Principal"] == {"AWS": shown}
