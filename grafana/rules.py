@@ -149,9 +149,8 @@ DAEMON: Final = (
     Alert(
         "DaemonVanished",
         "warning",
-        "10m",
-        f"time() - max by (job, instance) (max_over_time(timestamp(imds_proxy_build_info)[6h:1m])) > 5m\n"
-        f"unless {_HOST} up",
+        "15m",
+        f"time() - max by (job, instance) (max_over_time(timestamp(imds_proxy_build_info)[6h:5m]))\nunless {_HOST} up",
         "{{ $labels.instance }} has been no target for {{ $value | humanizeDuration }}",
         "It was scraped, and service discovery has dropped it since: nothing watches its credentials.",
     ),
@@ -247,7 +246,7 @@ HOST: Final = (
     Alert(
         "BaseKeyOld",
         "warning",
-        "1h",
+        "15m",
         f"time() - {_BASE_KEY} > 90d\nand {_BASE_KEY} > 0",
         "The IAM key of {{ $labels.instance }} is {{ $value | humanizeDuration }} old",
         "It should have been rotated: a key that leaked long ago would still work.",
@@ -277,7 +276,7 @@ HOST: Final = (
         "5m",
         "increase(imds_proxy_audit_write_failures_total[10m]) > 0",
         "{{ $labels.instance }} cannot write its audit file",
-        "Lines are kept in memory, as many as there is room for; then the oldest are lost.",
+        "Lines are kept in memory, as many as there is room for; further ones are lost.",
     ),
 )
 
