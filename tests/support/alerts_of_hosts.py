@@ -1,4 +1,4 @@
-"""Situations of a daemon, its host and its certificate, key and files: one thing is wrong, and one alert tells of it."""
+"""Situations of a daemon and its host, certificate, key and files: one thing is wrong, and one alert tells of it."""
 
 from collections.abc import Iterator, Sequence
 
