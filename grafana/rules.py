@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - a folder of files for Grafana and Prometheus, no package
 """Alert and recording rules: the one description of them, which `render.py` writes as YAML.
 
 In an expression a duration outside of brackets stands for its seconds, as newer versions of PromQL have it: `> 5m` is
@@ -351,7 +350,7 @@ def _alerts(alerts: tuple[Alert, ...], scale: float) -> Iterator[dict[str, Any]]
         }
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # it publishes no types
     """Writes text of several lines as such."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
@@ -362,4 +361,5 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def _text(groups: Any) -> str:
-    return _HEAD + yaml.dump({"groups": list(groups)}, Dumper=_Dumper, sort_keys=False, width=1000)
+    text: str = yaml.dump({"groups": list(groups)}, Dumper=_Dumper, sort_keys=False, width=1000)
+    return _HEAD + text
