@@ -129,3 +129,31 @@ def test_the_files_hold_no_name_of_a_machine_or_an_account():
         addresses = re.findall(r"https?://([^/\s):]+)", file.read_text())
         known = {"runbooks.example.com", "grafana.example.com", "127.0.0.1", "sts.REGION.amazonaws.com"}
         assert set(addresses) <= known, file
+
+
+def test_the_example_of_a_route_names_alerts_and_severities_that_there_are():
+    """A matcher that fits nothing pages nobody, and says nothing."""
+    text = (GRAFANA / "alertmanager.yaml").read_text()
+    names = {f"ImdsProxy{alert.name}" for alert in rules.ALERTS}
+    matchers = re.findall(r'alertname=~?"([^"]+)"', text)
+    assert len(matchers) > 5
+    for matcher in matchers:
+        assert [name for name in names if re.fullmatch(matcher, name)], matcher
+    severities = {alert.severity for alert in rules.ALERTS}
+    assert severities == {"critical", "warning"}
+    assert set(re.findall(r'severity="(\w+)"', text)) <= severities
+
+
+def test_every_label_by_which_one_alert_silences_another_is_on_both():
+    """Alertmanager takes two labels that are missing for equal: one host would silence another."""
+    text = (GRAFANA / "alertmanager.yaml").read_text()
+    labels = {"role": {"job", "instance", "role"}, "host": {"job", "instance"}, "job": {"job"}}
+    for rule in re.split(r"- source_matchers: ", text)[1:]:
+        source, target = re.findall(r'alertname=~?"([^"]+)"', rule)[:2]
+        equal = set(re.search(r"equal: \[(.*)\]", rule)[1].split(", "))
+        for alert in rules.ALERTS:
+            if re.fullmatch(source, f"ImdsProxy{alert.name}"):
+                assert equal <= labels[alert.about], alert.name
+            # What is about a whole job is silenced by no host.
+            if re.fullmatch(target, f"ImdsProxy{alert.name}") and alert.name != "NoTargets":
+                assert equal <= labels[alert.about], alert.name
