@@ -70,6 +70,8 @@ class Keeper:
         self._held: Held | None = None
         self._failures = 0
         self._renewal: asyncio.Task[None] | None = None
+        self._tried = asyncio.Event()
+        """Set by each attempt: what waits for the next one has to look again when that is."""
 
     @property
     def last(self) -> Credentials | None:
@@ -165,16 +167,21 @@ class Keeper:
         self.next_attempt = self.due = self._clock.now()
 
     async def _due_or_changed(self, source: Source, due: float) -> bool:
-        """Wait until a renewal is due, or the source says that there is something new; whether it was the latter."""
+        """Wait until a renewal is due, or the source says that there is something new; whether it was the latter.
+
+        Ends too when somebody else has renewed: after a long backoff the next one may be due much sooner.
+        """
+        self._tried.clear()
         sleeping = asyncio.create_task(self._clock.sleep_until(due))
         changing = asyncio.create_task(self._changed(source))
+        trying = asyncio.create_task(self._tried.wait())
         try:
-            await asyncio.wait({sleeping, changing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sleeping, changing, trying}, return_when=asyncio.FIRST_COMPLETED)
             return changing.done()
         finally:
-            for task in (sleeping, changing):
+            for task in (sleeping, changing, trying):
                 task.cancel()
-            await asyncio.gather(sleeping, changing, return_exceptions=True)
+            await asyncio.gather(sleeping, changing, trying, return_exceptions=True)
 
     async def _changed(self, source: Source) -> None:
         try:
@@ -185,6 +192,7 @@ class Keeper:
 
     def _attempt_ended(self, _: asyncio.Task[None]) -> None:
         self._renewal = None
+        self._tried.set()
 
     async def _attempt(self) -> None:
         began = time.perf_counter()
