@@ -156,12 +156,17 @@ def _certificates() -> Iterator[Situation]:
         wait = 5 * MINUTE + step
         fires = [(life - left - step, set()), (life - left + wait + 2 * step, alert)]
         yield _one_wrong(f"a certificate of {life / HOUR:g} hours is not replaced", _CERTIFICATE, values, fires, step)
-        # Replaced when a third is left, as what rotates certificates does.
-        values = [life + (index * step // (life * 2 / 3)) * life * 2 / 3 for index in range(int(life * 2.5 / step))]
-        says = f"a certificate of {life / HOUR:g} hours is replaced in time"
-        yield _one_wrong(says, _CERTIFICATE, values, [(2.5 * life, set())], step)
+        yield _replaced(life, step)
+    yield _replaced(24 * MINUTE, STEP)
     yield _one_wrong("a role never had a certificate", _CERTIFICATE, [0.0] * 200, [(HOUR, set())])
     yield from _refused()
+
+
+def _replaced(life: float, step: float) -> Situation:
+    """When a third is left, as what rotates certificates does."""
+    values = [life + (index * step // (life * 2 / 3)) * life * 2 / 3 for index in range(int(life * 2.5 / step))]
+    says = f"a certificate of {life / HOUR:g} hours is replaced in time"
+    return _one_wrong(says, _CERTIFICATE, values, [(2.5 * life, set())], step)
 
 
 def _refused() -> Iterator[Situation]:

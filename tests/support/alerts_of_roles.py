@@ -9,7 +9,7 @@ from support.simulated_role import Away, Figures, lived, scraped
 LABELS = 'job="imds-proxy",instance="web1:9338",role="deploy"'
 _SECOND = 1.0
 _LIVES = {"15 minutes": 15 * MINUTE, "an hour": HOUR, "12 hours": 12 * HOUR}
-_BEFORE, _AFTER = -30.0, 60.0  # of a moment, as evaluations every 30 seconds can tell; twelve hours have half of them
+_BEFORE, _AFTER = -30.0, 60.0  # of a moment, as evaluations every 30 seconds can tell
 _OVERDUE, _SOON, _EXPIRED = {"RenewalOverdue"}, {"RenewalOverdue", "CredentialsExpireSoon"}, {"CredentialsExpired"}
 
 
@@ -60,16 +60,21 @@ def _healthy(says: str, life: float) -> Situation:
 
 def _outage(says: str, life: float) -> Situation:
     figures = lived(life, 2 * life, Away(begin=10.0))
-    warned, woken = moments(figures[-1])
+    (warned, woken), after = moments(figures[-1]), 2 * _step(life)
     expired = figures[-1].end + MINUTE
-    fires = [(warned + _BEFORE, set()), (warned + 1.5 * _AFTER, _OVERDUE), (woken + _BEFORE, _OVERDUE)]
-    fires += [(woken + 2 * _AFTER, _SOON), (expired + _BEFORE - MINUTE, _SOON), (expired + 2 * _AFTER, _EXPIRED)]
+    fires = [(warned + _BEFORE, set()), (warned + after, _OVERDUE), (woken + _BEFORE, _OVERDUE)]
+    fires += [(woken + after, _SOON), (expired + _BEFORE - MINUTE, _SOON), (expired + after, _EXPIRED)]
     return _after_trouble(says, life, 1.2 * life, figures, fires)
 
 
 def _after_trouble(says: str, life: float, until: float, figures: list[Figures], fires: list) -> Situation:
-    step = 30.0 if life <= HOUR else 60.0
+    step = _step(life)
     return _host(says, scraped(figures, until, step=step, labels=LABELS), fires, step)
+
+
+def _step(life: float) -> float:
+    """Of long lives fewer samples, which promtool takes long for."""
+    return 30.0 if life <= HOUR else 60.0
 
 
 def _denial(says: str, life: float) -> Situation:
@@ -114,8 +119,8 @@ def _never(*, denied: bool) -> Situation:
 
 
 def _late_start() -> Situation:
-    """A network that comes two minutes after the host."""
-    figures = lived(HOUR, HOUR, Away(begin=0.0, end=2 * MINUTE))
+    """A network that comes three and a half minutes after the host."""
+    figures = lived(HOUR, HOUR, Away(begin=0.0, end=3.5 * MINUTE))
     return _host("a new host reaches AWS late", scraped(figures, HOUR, labels=LABELS), [(HOUR, set())])
 
 
