@@ -1,21 +1,18 @@
 """Writes everything in this folder that is made from Python: the dashboard, and the rules; see `make dashboards`."""
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 
 import dashboard
+import rules
 
 FOLDER = Path(__file__).parent
 
 
 def files() -> dict[str, str]:
     """The text of every rendered file, by its name."""
-    made = dashboard.files()
-    if importlib.util.find_spec("rules") is not None:
-        made |= importlib.import_module("rules").files()
-    return made
+    return dashboard.files() | rules.files()
 
 
 def main() -> int:
