@@ -7,6 +7,7 @@ DEMO   := $(CACHE)/venv/demo
 CLIENTS := $(CACHE)/clients
 ALL_CLIENTS := boto3 aiobotocore awscli awscli_v2 js_v2 js_v3 go java java_v1 rust ruby pyarrow awscrt obstore
 LOCK   := $(TEST)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+SCAN   := tests/integration/test_no_secret_in_any_log.py
 # What takes long to run, and should not end in a mistake that reading shows.
 LOOSE  := --config-file= --check-untyped-defs --ignore-missing-imports --no-strict-optional
 PIP    := -m pip install --quiet --disable-pip-version-check
@@ -24,8 +25,8 @@ demo: $(DEMO)/.ready $(CLIENTS)/boto3/.ready $(CLIENTS)/awscli/.ready ## Show ro
 test: $(TEST)/.ready $(CLIENTS)/boto3/.ready $(CLIENTS)/aiobotocore/.ready $(CLIENTS)/awscli/.ready ## Run every test
 	$(TEST)/bin/python -m pytest $(ARGS)
 
-watch-test: $(TEST)/.ready ## Dashboard and alerts on a real Prometheus, page and terminal view; needs prometheus and chromium
-	$(TEST)/bin/python -m pytest tests/watch $(ARGS)
+watch-test: $(TEST)/.ready ## Dashboard and alerts on a real Prometheus, page and terminal view; needs prometheus, prometheus-alertmanager and chromium
+	$(TEST)/bin/python -m pytest $(or $(ARGS),tests/watch $(SCAN))
 
 dashboards: $(TEST)/.ready ## Render grafana/ from its one description
 	$(TEST)/bin/python grafana/render.py
