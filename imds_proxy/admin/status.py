@@ -157,7 +157,7 @@ class Status:
             "on_demand": keeper.demand is not None,
             "sessions": len(sessions) if sessions is not None else None,
             "default": name == self._roles.default,
-            "certificate_expires": timestamp(keeper.certificate.expiration) if keeper.certificate else None,
+            **_certificate(keeper, self._clock.now()),
             "session_arn": credentials.session_arn if credentials else None,
             "key": f"…{credentials.key_hint}" if credentials else None,
             "obtained": timestamp(credentials.obtained) if credentials else None,
@@ -184,6 +184,13 @@ def _loaded(reloads: ReloadStats, view: View) -> dict[str, Any]:
     error = reloads.error
     shown = error if view.everything or error is None else "the last reload failed"
     return {"loaded": timestamp(reloads.loaded), "error": shown}
+
+
+def _certificate(keeper: Keeper, now: float) -> dict[str, Any]:
+    """When the certificate of a role ends, and whether a new one should be in use by now."""
+    if (certificate := keeper.certificate) is None or not certificate.expiration:
+        return {"certificate_expires": None, "certificate_late": False}
+    return {"certificate_expires": timestamp(certificate.expiration), "certificate_late": certificate.is_late(now)}
 
 
 def _state(role: Role) -> str:

@@ -34,6 +34,7 @@ _ROLE: Final[dict[str, Any]] = {
     "sessions": None,
     "default": False,
     "certificate_expires": None,
+    "certificate_late": False,
     "session_arn": None,
     "key": None,
     "obtained": None,

@@ -12,7 +12,6 @@ DAY: Final = 24 * 3600.0
 _LATE: Final = 60.0
 """Seconds that a renewal may take before it is called late."""
 _HARMFUL_SKEW: Final = 60.0
-_CERTIFICATE_WARNING: Final = 7 * DAY
 _RANKS: Final = ("success", "throttled", "unreachable", "invalid", "denied")
 """Outcomes, the worst last: it is what is shown of a stretch of time."""
 
@@ -133,7 +132,7 @@ def certificates(document: dict[str, Any], elapsed: float) -> list[tuple[Level, 
     for role in document["roles"]:
         if end := moment(role["certificate_expires"]):
             left = end - now
-            level = Level.TROUBLE if left <= 0 else Level.ATTENTION if left < _CERTIFICATE_WARNING else Level.WELL
+            level = Level.TROUBLE if left <= 0 else Level.ATTENTION if role["certificate_late"] else Level.WELL
             found.append((level, str(role["role"]), left))
     return sorted(found, key=lambda each: each[2])
 

@@ -106,7 +106,7 @@ class CertificateInUse:
     def _accept(self, pair: KeyPair, seen: str) -> bool:
         before, self._pair = self._pair, pair
         self._seen, self._problem = seen, None
-        self.stats.expiration = pair.expiration
+        self.stats.issued, self.stats.expiration = pair.issued, pair.expiration
         if pair == before:
             return False
         log.info("certificate in use", extra={"role": self._role, "certificate": str(pair), "before": str(before)})

@@ -63,6 +63,11 @@ class KeyPair:
         """When the certificate ends, seconds since the epoch."""
         return self.certificate.not_valid_after_utc.timestamp()
 
+    @property
+    def issued(self) -> float:
+        """When the certificate begins, seconds since the epoch."""
+        return self.certificate.not_valid_before_utc.timestamp()
+
     def __str__(self) -> str:
         subject = printable(self.certificate.subject.rfc4514_string()) or "no subject"
         return f"{subject}, serial {self.serial:x}, until {timestamp(self.expiration)}"
@@ -98,10 +103,9 @@ def acceptable(role: str, pair: KeyPair, now: float) -> None:
     """Raise Invalid where AWS would refuse the certificate whatever the day, Denied where it would today."""
     for wrong in _faults(pair.certificate):
         raise Invalid(f'role "{role}": AWS will not accept the certificate ({pair}): {wrong}', _ISSUE)
-    begin = pair.certificate.not_valid_before_utc.timestamp()
-    if now < begin:
+    if now < pair.issued:
         raise Denied(
-            f'role "{role}": the certificate is not valid before {timestamp(begin)} ({pair})',
+            f'role "{role}": the certificate is not valid before {timestamp(pair.issued)} ({pair})',
             f"wait for it, or set this host's clock: by that it is {timestamp(now)}",
         )
     alive(role, pair, now)

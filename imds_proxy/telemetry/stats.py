@@ -15,6 +15,10 @@ REQUEST_BUCKETS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0
 RENEWAL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
+_LAST_PART = 4
+_LAST_DAYS = 7 * 24 * 3600.0
+
+
 class Distribution:
     """Counts of observations by upper bound, in seconds."""
 
@@ -54,10 +58,19 @@ class CertificateStats:
     Args:
         expiration: Of the one in use, seconds since the epoch; 0: there never was one.
         refused: How often its files held what cannot be used.
+        issued: From when on it is valid, seconds since the epoch.
     """
 
     expiration: float = 0.0
     refused: int = 0
+    issued: float = 0.0
+
+    def is_late(self, now: float) -> bool:
+        """Whether a new one should be in use by now, as the alert ImdsProxyCertificateNotRotated judges it.
+
+        Some live for an hour and some for a year: the last quarter of its life is late, and at most the last week.
+        """
+        return 0 < self.expiration < now + min((self.expiration - self.issued) / _LAST_PART, _LAST_DAYS)
 
 
 @dataclass(frozen=True, slots=True)

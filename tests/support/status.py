@@ -24,6 +24,7 @@ def role(name: str = "deploy", **changes: Any) -> dict[str, Any]:
         "sessions": None,
         "default": False,
         "certificate_expires": None,
+        "certificate_late": False,
         "session_arn": f"arn:aws:sts::123456789012:assumed-role/{name}/web-1",
         "key": "…ABCD",
         "obtained": at(-1200),

@@ -83,11 +83,12 @@ def test_what_is_wrong_beside_the_roles_is_in_the_sentence(changes, words):
 
 
 @pytest.mark.parametrize(
-    ("left", "level"), [(8 * 86400, Level.WELL), (6 * 86400, Level.ATTENTION), (-5, Level.TROUBLE)]
+    ("left", "late", "level"),
+    [(1800, False, Level.WELL), (6 * 86400, True, Level.ATTENTION), (-5, True, Level.TROUBLE)],
 )
-def test_a_certificate_is_told_before_it_ends(left, level):
+def test_a_certificate_is_told_before_it_ends(left, late, level):
     """It ends at night, and every role with it."""
-    changed = role("host", certificate_expires=at(left))
+    changed = role("host", certificate_expires=at(left), certificate_late=late)
     assert said(changed).level == level
     (fact,) = [fact for fact in host_facts(complete(document(changed)), 0.0) if fact.label == "certificates"]
     assert fact.level == level

@@ -11,8 +11,16 @@ from imds_proxy.clock import Clock
 from imds_proxy.telemetry import log
 from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.metrics import Metrics
-from imds_proxy.telemetry.stats import ReloadStats, RenewalStats, RequestStats, RoleFigures, SessionTimes
+from imds_proxy.telemetry.stats import (
+    CertificateStats,
+    ReloadStats,
+    RenewalStats,
+    RequestStats,
+    RoleFigures,
+    SessionTimes,
+)
 
+DAY = 86400
 ARN = "arn:aws:iam::123456789012:role/Deploy"
 
 
@@ -115,3 +123,20 @@ def test_a_role_shows_every_series_from_the_start(exposed):
     assert exposed["imds_proxy_credential_renewal_due_timestamp_seconds", "other"] == 1_800_000_000
     for outcome in ("success", "denied", "throttled", "unreachable", "invalid"):
         assert exposed["imds_proxy_renewals_total", *sorted((outcome, "other"))] == 0
+
+
+@pytest.mark.parametrize(
+    ("life", "left", "late"),
+    [
+        (3600, 901, False),  # an hour: the last quarter
+        (3600, 899, True),
+        (365 * DAY, 7 * DAY + 1, False),  # a year: the last week
+        (365 * DAY, 7 * DAY - 1, True),
+        (3600, -1, True),
+    ],
+)
+def test_a_certificate_is_late_by_its_own_life(life, left, late):
+    """One of an hour would always be in its last week, and somebody would look at it every day."""
+    now = 1_800_000_000
+    assert CertificateStats(now + left, issued=now + left - life).is_late(now) is late
+    assert not CertificateStats().is_late(now)

@@ -2,15 +2,14 @@
 
 import re
 import signal
-import ssl
 
 import pytest
-import trustme
 from playwright.sync_api import expect
 
 from support import aws as sts
+from support.control_plane_tls import Pki, TlsDaemon
 from support.daemon import wait
-from support.network import Relay, TlsRelay
+from support.network import Relay
 from support.users import User
 
 LIFE = 14.0  # seconds a session lives; it is renewed after five to seven
@@ -207,13 +206,13 @@ def test_a_refusal_is_told_in_the_daemons_words(aws, start_daemon, visit):
     assert "allowed_hosts" in seen.text("#advice")
 
 
-def test_it_works_over_tls(aws, start_daemon, visit):
+def test_it_works_over_tls(aws, tmp_path, visit):
     """Whoever turns TLS on would have a page without style or script."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    with TlsRelay(start_daemon().admin, context) as relay:
-        seen = visit(relay.url, ignore_https_errors=True)
+    pki, listen = Pki(tmp_path), 'listen = "127.0.0.1:ADMIN"\n'
+    with TlsDaemon(tmp_path, aws.config().replace(listen, listen + pki.table()), aws.environment) as daemon:
+        daemon.context = pki.context()
+        daemon.wait_ready()
+        seen = visit(f"https://127.0.0.1:{daemon.admin_port}", ignore_https_errors=True)
         says(seen, "^All well")
         seen.check()
 
@@ -235,7 +234,7 @@ def test_what_is_wrong_with_the_host_is_told_too(aws, start_daemon, visit):
     expect(seen.page.locator("#host")).to_contain_text("✕ 169.254.77.77:80")
     expect(seen.page.locator("#files")).to_contain_text(f"{folder}/credentials")
     expect(seen.page.locator("#requests")).to_contain_text("IMDSv2")
-    assert seen.page.title().startswith("! ")
+    assert seen.page.title().startswith("✕ ")
     seen.screenshot("host")
     seen.check_accessibility()
     seen.check()

@@ -35,6 +35,7 @@ def role(name="deploy", state="ok", **more):
         "sessions": None,
         "default": False,
         "certificate_expires": None,
+        "certificate_late": False,
         "session_arn": f"arn:aws:sts::123456789012:assumed-role/{name}/web-1",
         "key": "…WXYZ",
         "obtained": after(-20 * MINUTE),
@@ -142,12 +143,12 @@ CASES = {
         "Put the new certificate",
     ),
     "a certificate that ends too soon": (
-        status(role(certificate_expires=after(5 * MINUTE))),
+        status(role(certificate_expires=after(5 * MINUTE), certificate_late=True)),
         "warn",
-        "The certificate of deploy expires in 5 min, before its next renewal.",
+        "The certificate of deploy expires in 5 min, and no new one is in use.",
         "Put the new certificate",
     ),
-    "a certificate of a day": (
+    "a certificate of a day that is young": (
         status(role(certificate_expires=after(DAY))),
         "ok",
         "All well: 1 role is kept fresh.",
@@ -162,7 +163,7 @@ CASES = {
     "the clock, a little": (status(WELL, clock_skew_seconds=-5), "ok", "All well: 1 role is kept fresh.", None),
     "a file": (
         status(WELL, files=[file(failure={"message": "it is full", "advice": "make room", "at": after(-9)})]),
-        "warn",
+        "bad",
         "it is full",
         "make room",
     ),
@@ -202,7 +203,7 @@ def test_the_worst_comes_first_and_nothing_is_left_out(judge):
     dying = role("logs", "failing", failure=failure())
     found = judge(status(WELL, dying, DEAD, listeners_down=["10.0.0.1:80"], config=config, **notes))
     assert found["headline"].startswith("deploy has no live credentials")
-    assert [other["level"] for other in found["others"]] == ["warn"] * 3 + ["note"] * 3
+    assert [other["level"] for other in found["others"]] == ["bad"] + ["warn"] * 2 + ["note"] * 3
 
 
 def test_what_would_be_next_without_aws(judge):

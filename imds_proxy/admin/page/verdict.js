@@ -15,7 +15,6 @@ const REASONS = {
 };
 const LIMITED = "Root, the daemon's user and those in [admin] allowed_users are told why.";
 const MINUTES_OF_SKEW = 1;
-const CERTIFICATE_SOON = 7 * 86400;
 
 /** A role's state at a moment: what the daemon said, unless its session has ended since. */
 export function stateOf(role, now) {
@@ -94,7 +93,7 @@ function* ofHost(status) {
   const { listeners_down: down, config, clock_skew_seconds: skew } = status;
   if (down.length) {
     const advice = "journalctl -u imds-proxy says why; systemctl reload imds-proxy opens it again.";
-    yield { level: "warn", headline: `Nothing listens on ${some(down)}.`, advice };
+    yield { level: "bad", headline: `Nothing listens on ${some(down)}.`, advice };
   }
   if (config.error) {
     const advice = "The config before it is in use. Mend the file (imds-proxy check), then systemctl reload imds-proxy.";
@@ -113,7 +112,7 @@ function* ofHost(status) {
 }
 
 function* ofFile(file) {
-  if (file.failure) yield { level: "warn", headline: file.failure.message, advice: file.failure.advice };
+  if (file.failure) yield { level: "bad", headline: file.failure.message, advice: file.failure.advice };
   for (const warning of file.warnings) yield { level: "note", headline: `${file.path}: ${warning}` };
 }
 
@@ -129,9 +128,7 @@ function* ofCertificates(roles, now) {
     const which = `The certificate of ${role.role}`;
     const soon = `${which} expires in ${about(expiry - now)}`;
     if (expiry <= now) yield { level: "bad", headline: `${which} has expired.`, advice };
-    else if (role.due && expiry < moment(role.due)) {
-      yield { level: "warn", headline: `${soon}, before its next renewal.`, advice };
-    } else if (expiry - now < CERTIFICATE_SOON) yield { level: "note", headline: `${soon}.` };
+    else if (role.certificate_late) yield { level: "warn", headline: `${soon}, and no new one is in use.`, advice };
   }
 }
 
