@@ -76,9 +76,9 @@ async def until(condition, seconds=8.0):
 async def test_it_is_written_at_once_and_at_every_renewal(kept):
     kept.hold(key="AAAA")
     await kept.follow(kept.entry())
-    await until(lambda: "KEYIDAAAA" in kept.read(), 1)
+    await until(lambda: "KEYIDAAAA" in kept.read())
     kept.hold(key="BBBB")
-    await until(lambda: "KEYIDBBBB" in kept.read(), 1)
+    await until(lambda: "KEYIDBBBB" in kept.read())
     assert "AAAA" not in kept.read()
     assert kept.stats.files[str(kept.folder / "file")].written > 0
     assert kept.only.failure is None
@@ -120,8 +120,7 @@ async def test_two_roles_are_two_profiles_and_one_that_has_died_is_left(kept):
     await until(lambda: "[default]" in kept.read())
     assert not kept.only.tried.is_set()
     kept.hold("other", key="BBBB")
-    await until(lambda: "BBBB" in kept.read())
-    assert kept.only.tried.is_set()
+    await until(lambda: "BBBB" in kept.read() and kept.only.tried.is_set())
     del kept.held["other"]
     kept.hold(key="CCCC")
     await until(lambda: "CCCC" in kept.read())
@@ -221,8 +220,7 @@ async def test_sessions_that_turn_out_too_short_are_told_of_once(kept, caplog):
     assert "live 20 min" in kept.only.warnings[0]
     assert caplog.text.count("sessions are too short") == 1
     kept.hold(key="CCCC", life=3600)
-    await until(lambda: "CCCC" in kept.read())
-    assert kept.only.warnings == []
+    await until(lambda: "CCCC" in kept.read() and kept.only.warnings == [])
 
 
 async def test_a_saved_session_near_its_end_is_no_short_one(kept):
