@@ -142,8 +142,9 @@ async def test_an_answer_that_comes_late_is_for_the_next_connection(accounts, da
     assert accounts.known(7).user == "user7"
 
 
-async def test_connections_of_one_user_ask_once(accounts, database):
+async def test_connections_of_one_user_ask_once(accounts, database, monkeypatch):
     """A burst of a thousand must not become a thousand questions to LDAP."""
+    monkeypatch.setattr(room, "_PATIENCE", 10.0)
     waiting = asyncio.gather(*(accounts.of(7) for _ in range(1000)))
     await asyncio.sleep(0.05)
     database.answer.set()
@@ -185,7 +186,7 @@ SLOW_GROUPS = """
 #include <sys/types.h>
 int getgrouplist(const char *user, gid_t group, gid_t *groups, int *number)
 {
-    sleep(2);
+    sleep(10);
     groups[0] = group;
     *number = 1;
     return 1;
@@ -227,8 +228,8 @@ def test_a_user_database_that_hangs_stops_nobody_else(tmp_path):
     )
     worst, user = done.stdout.split()
     assert user == "None"
-    assert float(worst) < 0.3
-    assert time.monotonic() - before < 2
+    assert float(worst) < 3
+    assert time.monotonic() - before < 9
 
 
 async def test_who_takes_on_many_uids_pushes_out_nobody_who_has_a_name(monkeypatch, accounts):
