@@ -64,6 +64,7 @@ def _host(aws: AwsDouble, folder: Path) -> tuple[str, dict[str, str]]:
 def _introduce(aws: AwsDouble, daemon: Daemon, programs: list[Client]) -> None:
     print(f"AWS double   {aws.url}  (moto, with signatures, permissions and expiry enforced)")
     print(f"imds-proxy   {daemon.endpoint}  (process {daemon.pid}, its key only in its own environment)")
+    print(f"status page  {daemon.target.admin}/")
     print(f"clients      {', '.join(client.name for client in programs)}: each a new process a line, told only")
     print(f"             AWS_EC2_METADATA_SERVICE_ENDPOINT={daemon.endpoint}")
     print(f"rotation     every {_ROTATE_EVERY} s, to have something to see\n")
