@@ -7,6 +7,8 @@ had any") is never taken for a time.
 from collections.abc import Mapping
 from typing import Final
 
+import rules
+
 _CHOSEN: Final = ('job=~"$job"', 'instance=~"$instance"')
 
 
@@ -76,12 +78,13 @@ within the last day and is no target any more."""
 FILES_FAILING: Final = f"max by (job, instance, path) (increase({FILE_FAILURES}[15m])) > 0"
 
 
-# A certificate's whole life is no metric, and some live for an hour. One that was the same three times as long as it
-# has left is in the last quarter of its life: what rotates it is late, as ImdsProxyCertificateNotRotated has it.
-_CERTIFICATE_LATE: Final = " or ".join(
-    f"{CERTIFICATE} - time() < {left} and {CERTIFICATE} > 0 and {CERTIFICATE} == {CERTIFICATE} offset {ago}"
-    for left, ago in ((604800, "14d"), (86400, "3d"), (21600, "18h"), (3600, "3h"), (900, "45m"))
+_CERTIFICATE_LATE: Final = rules.render(
+    " or ".join(
+        f"{CERTIFICATE} - time() < {left} and {CERTIFICATE} > 0 and {CERTIFICATE} == {CERTIFICATE} offset {ago}"
+        for left, ago in rules.CERTIFICATE_LATE
+    )
 )
+"""The alert ImdsProxyCertificateNotRotated is of the same measure."""
 # Twelve hours is the longest life that AWS gives, so what was seen before that has ended.
 _LAST_KNOWN_LIFE: Final = f"min by (job, instance) (last_over_time({END}[12h]) - time() > 0)"
 _DARK: Final = f"{STATE} == 0"

@@ -38,7 +38,7 @@ _VARIABLES: Final = {
 # A certificate's whole life is no metric, and hosts have some for an hour and some for a year. But one that was the
 # same three times as long as it has left is in the last quarter of its life: whatever rotates it is late. The longest
 # look back is two weeks, since Prometheus keeps 15 days unless it is told otherwise.
-_CERTIFICATE_LATE: Final = (("7d", "14d"), ("1d", "3d"), ("6h", "18h"), ("1h", "3h"), ("15m", "45m"))
+CERTIFICATE_LATE: Final = (("7d", "14d"), ("1d", "3d"), ("6h", "18h"), ("1h", "3h"), ("15m", "45m"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ HOST: Final = (
         "5m",
         "\nor ".join(
             f"({_CERT} - time() < {left} and {_CERT} > 0 and {_CERT} == {_CERT} offset {ago})"
-            for left, ago in _CERTIFICATE_LATE
+            for left, ago in CERTIFICATE_LATE
         ),
         "The certificate of {{ $labels.role }} on {{ $labels.instance }} ends in {{ $value | humanizeDuration }}",
         "Most of its life is over and no new one is in use. Without one AWS denies the next renewal.",
