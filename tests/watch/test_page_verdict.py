@@ -2,20 +2,16 @@
 
 import copy
 import json
-from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import expect
 
-from imds_proxy.credentials import timestamp
+from support import status as documents
 from support.shown_roles import ShownRoles
+from support.status import at as after
 
-NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
+NOW = documents.NOW.timestamp()
 MINUTE, DAY = 60, 86400
-
-
-def after(seconds):
-    return timestamp(NOW + seconds)
 
 
 def failure(outcome="unreachable", **more):
@@ -24,30 +20,8 @@ def failure(outcome="unreachable", **more):
 
 def role(name="deploy", state="ok", **more):
     """A role that is well, but for what a test says."""
-    made = {
-        "role": name,
-        "state": state,
-        "source": "assume-role",
-        "from": None,
-        "role_arn": f"arn:aws:iam::123456789012:role/{name}",
-        "served": True,
-        "on_demand": False,
-        "sessions": None,
-        "default": False,
-        "certificate_expires": None,
-        "certificate_late": False,
-        "session_arn": f"arn:aws:sts::123456789012:assumed-role/{name}/web-1",
-        "key": "…WXYZ",
-        "obtained": after(-20 * MINUTE),
-        "expires": after(40 * MINUTE),
-        "due": after(10 * MINUTE),
-        "seconds_left": 2400,
-        "next_attempt": after(10 * MINUTE),
-        "failure": None,
-        "grants": ["user codedeploy"],
-        "history": [{"from": after(-DAY / 2), "to": after(-20 * MINUTE), "outcome": "success", "attempts": 20}],
-    }
-    return made | more
+    history = [{"from": after(-DAY / 2), "to": after(-20 * MINUTE), "outcome": "success", "attempts": 20}]
+    return documents.role(name, **{"state": state, "history": history} | more)
 
 
 def without_session(name="deploy", state="pending", **more):
@@ -57,26 +31,7 @@ def without_session(name="deploy", state="pending", **more):
 
 def status(*roles, **more):
     """A daemon that is well, but for what a test says."""
-    made = {
-        "limited": False,
-        "version": "0.1.0",
-        "started": after(-3 * DAY),
-        "time": after(0),
-        "ready": True,
-        "clock_skew_seconds": 0,
-        "listeners": ["127.0.0.1:1338"],
-        "listeners_down": [],
-        "requests": 0,
-        "answers": [],
-        "limited_requests": 0,
-        "connections": 0,
-        "config": {"loaded": after(-3 * DAY), "error": None},
-        "roles": list(roles),
-        "files": [],
-        "base_key": None,
-        "audit_write_failures": 0,
-    }
-    return made | more
+    return documents.document(**{"roles": list(roles)} | more)
 
 
 def file(**more):
