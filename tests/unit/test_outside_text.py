@@ -118,6 +118,7 @@ def test_a_librarys_warning_has_its_words_and_no_values(formatter):
 
 def test_a_verb_that_fails_as_nobody_thought_has_no_text_of_it(monkeypatch, capsys):
     """Python would print a traceback, and with it what a service said."""
+    monkeypatch.setattr("imds_proxy.host.process_hardening.harden", lambda: None)  # of this process, for good
     monkeypatch.setattr("imds_proxy.cli.options.require_config", lambda _: (_ for _ in ()).throw(KeyError(SECRET)))
     assert main(["check"]) == 1
     said = capsys.readouterr().err
