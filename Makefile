@@ -12,7 +12,7 @@ SCAN   := tests/integration/test_no_secret_in_any_log.py
 LOOSE  := --config-file= --check-untyped-defs --ignore-missing-imports --no-strict-optional
 PIP    := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo test watch-test dashboards lint format clients conformance bench lock clean
+.PHONY: help install demo test watch-test deploy-test cluster dashboards lint format clients conformance bench lock clean
 
 help: ## List what there is to run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,9 @@ test: $(TEST)/.ready $(CLIENTS)/boto3/.ready $(CLIENTS)/aiobotocore/.ready $(CLI
 
 watch-test: $(TEST)/.ready ## Dashboard and alerts on a real Prometheus, page and terminal view; needs prometheus, prometheus-alertmanager and chromium
 	$(TEST)/bin/python -m pytest $(or $(ARGS),tests/watch $(SCAN))
+
+deploy-test: $(TEST)/.ready $(CLIENTS)/boto3/.ready $(CLUSTER) ## Follow the READMEs of deploy/: build and run the image, render the chart, talk to a real API server; as root
+	$(TEST)/bin/python -m pytest $(or $(ARGS),tests/deploy $(SCAN))
 
 dashboards: $(TEST)/.ready ## Render grafana/ from its one description
 	$(TEST)/bin/python grafana/render.py
@@ -57,7 +60,7 @@ lock: $(TEST)/.ready ## Compile the lock files again, to the newest versions
 	$(LOCK) pyproject.toml -o requirements.txt
 	$(LOCK) pyproject.toml --extra roles-anywhere --extra pkcs11 --extra kubernetes --extra encrypted-state -o requirements-extras.txt
 	$(LOCK) pyproject.toml --extra demo -o requirements-demo.txt
-	$(LOCK) pyproject.toml --extra demo --extra roles-anywhere --extra pkcs11 --extra kubernetes --extra encrypted-state --group test --group watch --group lint -o requirements-test.txt
+	$(LOCK) pyproject.toml --extra demo --extra roles-anywhere --extra pkcs11 --extra kubernetes --extra encrypted-state --group test --group watch --group deploy --group lint -o requirements-test.txt
 	for client in boto3 aiobotocore awscli pyarrow awscrt obstore; do echo $$client | $(LOCK) - -o tests/clients/$$client.txt; done
 
 clean: ## Remove everything that was set up or built
@@ -84,4 +87,4 @@ $(TEST)/.ready: requirements-test.txt pyproject.toml
 	$(@D)/bin/python $(PIP) --no-deps --editable .
 	@touch $@
 
-include tests/clients/*.mk
+include tests/clients/*.mk tests/deploy/*.mk
