@@ -3,9 +3,10 @@
 #
 # Versions are chosen in go.mod, pom.xml and Cargo.toml; after a change of those, `make lock-compiled`.
 
-GO    := GOPATH=$(abspath $(CACHE)/go) GOCACHE=$(abspath $(CACHE)/go/build) GOFLAGS=-modcacherw go
-CARGO := CARGO_HOME=$(abspath $(CACHE)/cargo) CARGO_TARGET_DIR=$(abspath $(CACHE)/cargo/target) cargo
-MAVEN := mvn --batch-mode --quiet -Dmaven.repo.local=$(abspath $(CACHE)/maven)
+# `nice`: what is built beside tests leaves them the processor.
+GO    := GOPATH=$(abspath $(CACHE)/go) GOCACHE=$(abspath $(CACHE)/go/build) GOFLAGS=-modcacherw nice go
+CARGO := CARGO_HOME=$(abspath $(CACHE)/cargo) CARGO_TARGET_DIR=$(abspath $(CACHE)/cargo/target) nice cargo
+MAVEN := nice mvn --batch-mode --quiet -Dmaven.repo.local=$(abspath $(CACHE)/maven)
 JARS  := $(MAVEN) org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DincludeScope=runtime
 SUMS  := sha256sum *.jar | LC_ALL=C sort -k 2
 
@@ -42,7 +43,7 @@ $(JAVA): $(CLIENTS)/%/.ready: $(addprefix tests/clients/%/,Client.java pom.xml j
 define BUILD_JAVA
 $(JARS) --file $(<D)/pom.xml -DoutputDirectory=$(abspath $(@D)/jars)
 cd $(@D)/jars && $(SUMS) | diff $(abspath $(<D)/jars.sha256) -
-javac -cp '$(@D)/jars/*' -d $(@D)/classes $(<D)/Client.java
+nice javac -cp '$(@D)/jars/*' -d $(@D)/classes $(<D)/Client.java
 $(WRITE_RUN) "java -cp '$(abspath $(@D))/jars/*:$(abspath $(@D))/classes' Client" > $(@D)/run
 chmod +x $(@D)/run
 @touch $@
