@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 POD_ADDRESSES: Final = ("169.254.170.23", "fd00:ec2::23")
 """Those of the EKS Pod Identity agent, which SDKs accept in a container's URI."""
 
-_TAKEN: Final = tuple(map(ipaddress.ip_network, ("169.254.0.0/16", "fd00:ec2::/32", "127.0.0.0/8", "::1/128")))
+_ALLOWED: Final = tuple(map(ipaddress.ip_network, ("169.254.0.0/16", "fd00:ec2::/32", "127.0.0.0/8", "::1/128")))
 _OF_A_CLOUD: Final = tuple(map(ipaddress.ip_network, ("169.254.169.0/24", "fd00:ec2::/32")))
-_OURS: Final = frozenset(map(ipaddress.ip_address, POD_ADDRESSES))
+_OF_PODS: Final = frozenset(map(ipaddress.ip_address, POD_ADDRESSES))
 _EPILOG: Final = (
     "It takes the capability CAP_NET_ADMIN and no other; the daemon, which listens there, does not. In a pod with"
     " hostNetwork, let an init container run it, as user 0 with drop: [ALL] and add: [NET_ADMIN]. What is there"
@@ -89,7 +89,7 @@ def _address(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text} is no IP address") from None
     if slash and length != str(address.max_prefixlen):
         raise argparse.ArgumentTypeError(f"{text}: an address is added alone: write {address}")
-    if not any(address in network for network in _TAKEN):
+    if not any(address in network for network in _ALLOWED):
         raise argparse.ArgumentTypeError(
             f"{text}: only addresses of 169.254.0.0/16 and fd00:ec2::/32, and loopback ones: another host or service"
             " that has this one could not be reached from here any more"
@@ -101,7 +101,7 @@ def _check_hides_nothing(wanted: Sequence[str]) -> None:
     """Raises ConfigError for an address at which clouds have services of their own."""
     for text in wanted:
         address = ipaddress.ip_address(text)
-        if address not in _OURS and any(address in network for network in _OF_A_CLOUD):
+        if address not in _OF_PODS and any(address in network for network in _OF_A_CLOUD):
             raise ConfigError(
                 f"{text}: in a cloud this host would not reach the cloud's own service there any more; outside, or to"
                 " do that, add --hide-cloud-services"
