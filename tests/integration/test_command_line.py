@@ -25,6 +25,7 @@ VERBS = [
     "credential-process",
     "rotate-base-key",
     "rotate-tokens",
+    "add-addresses",
     "codedeploy",
     "config",
     "completion",
@@ -100,6 +101,8 @@ def test_the_completion_is_valid_bash(tmp_path):
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
     assert done.returncode == 0, done.stderr
     assert "credential-process" in script
+    assert "add-addresses" in script
+    assert "--hide-cloud-services" in script
 
 
 def test_the_schema_is_a_valid_json_schema_and_knows_the_config(aws):
