@@ -45,7 +45,7 @@ def audit(daemon, user, status=None):
 
 
 def complete_audit(daemon, user, roles):
-    """The lines about a user, once they name these roles and no other: the last are written a moment after the answer."""
+    """The lines about a user, once they name these roles and no other: they are written a moment after the answer."""
     lines = audit(daemon, user)
     return lines if {line.get("role") for line in lines} == roles else None
 
