@@ -1,9 +1,9 @@
 """When attempts begin: one at a time, with a pause in between, however many are due.
 
 An attempt costs the event loop a few milliseconds of work, and then it waits for the network: that costs nothing. So
-the work is what is bounded, and not how many attempts are under way: among a hundred roles whose service hangs, each for
-its 20 seconds, a bound of those would leave the roles next in line without a renewal, and fill up again before they are
-through.
+the work is what is bounded, and not how many attempts are under way: among a hundred roles whose service hangs, each
+for its 20 seconds, a bound of those would leave the roles next in line without a renewal, and fill up again before they
+are through.
 """
 
 import asyncio
