@@ -28,6 +28,7 @@ from imds_proxy.sources.aws_http import Network, client_config
 from imds_proxy.sources.command import run_command
 from imds_proxy.sources.kept_clients import Endpoint, KeptClients
 from imds_proxy.sources.signing_guard import give_guard, sent_by, signing, swapped, watch_current
+from imds_proxy.sources.watched_files import READ_WITHIN, unanswered
 from imds_proxy.threads import OneByOne
 
 _METADATA_PROVIDERS = ("iam-role", "container-role")
@@ -90,8 +91,16 @@ class AwsChain:
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
     async def fresh_session(self, profile: str | None = None, *, role: str = "", region: str | None = None) -> Any:
-        """What `session` makes, beside the loop: a disk may hang, and with it the sessions that are asked for later."""
-        return await self._beside.do(partial(self.session, profile, role=role, region=region), within=None)
+        """What `session` makes, beside the loop.
+
+        Raises:
+            Unreachable: The files did not answer, or have not since an earlier call.
+        """
+        try:
+            make = partial(self.session, profile, role=role, region=region)
+            return await self._beside.do(make, within=READ_WITHIN)
+        except TimeoutError:
+            raise unanswered(role, "the AWS config and credentials files") from None
 
     def session(self, profile: str | None = None, *, role: str = "", region: str | None = None) -> Any:
         """A new aiobotocore session, whose calls are made within `signing`. Reads files: call it beside the loop.

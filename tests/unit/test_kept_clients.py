@@ -4,11 +4,13 @@ import asyncio
 import gc
 import os
 import ssl
+import threading
 
 import pytest
 from botocore.credentials import ReadOnlyCredentials
 
-from imds_proxy.sources import kept_clients
+from imds_proxy.errors import Unreachable
+from imds_proxy.sources import aws_chain, kept_clients
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.kept_clients import Endpoint
 from imds_proxy.sources.signing_guard import current_credentials, sent_by, signing
@@ -132,6 +134,19 @@ async def test_roles_at_the_same_time_sign_each_with_its_own(files):
     assert seen == {number: {(f"AKIA{number}", f"secret-of-{number}")} for number in range(8)}
     with pytest.raises(LookupError):
         current_credentials()
+
+
+async def test_files_that_hang_are_told_and_leave_one_thread(files, monkeypatch):
+    """The role would be renewed no more, without a word; or each attempt would leave a thread behind."""
+    monkeypatch.setattr(aws_chain, "READ_WITHIN", 0.1)
+    answer, chain = threading.Event(), AwsChain()
+    monkeypatch.setattr(chain, "session", lambda *_, **__: answer.wait(10))
+    before = threading.active_count()
+    for _ in range(3):
+        with pytest.raises(Unreachable, match=r'role "deploy": the AWS config and credentials files could not be read'):
+            await chain.fresh_session(role="deploy")
+    assert threading.active_count() == before + 1
+    answer.set()
 
 
 # TLS
