@@ -1,8 +1,9 @@
 """When attempts begin, where many are due (renewal/turns.py)."""
 
 import asyncio
-import itertools
 import time
+
+import pytest
 
 from imds_proxy.clock import Clock
 from imds_proxy.errors import Unreachable
@@ -10,38 +11,50 @@ from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.renewal.turns import PAUSE, Turns
 from imds_proxy.sources import Source
 from imds_proxy.telemetry.stats import RenewalStats
+from support import virtual_time
 
 
-async def test_the_first_does_not_wait():
+def test_the_first_does_not_wait():
     """A host with one role would start later for nothing."""
-    began = time.monotonic()
-    await Turns().take()
-    assert time.monotonic() - began < PAUSE
+
+    async def first():
+        await Turns().take()
+        return asyncio.get_running_loop().time()
+
+    assert virtual_time.run(first()) == 0
 
 
-async def test_attempts_begin_one_after_the_other_in_the_order_in_which_they_asked():
+def test_attempts_begin_one_after_the_other_in_the_order_in_which_they_asked():
     """All at once they would hold up the loop; in any other order one might wait for ever."""
-    turns, begun = Turns(), []
 
-    async def attempt(number):
-        await turns.take()
-        begun.append((number, time.monotonic()))
+    async def ten():
+        turns, begun = Turns(), []
 
-    await asyncio.gather(*map(attempt, range(10)))
-    assert [number for number, _ in begun] == list(range(10))
-    times = [moment for _, moment in begun]
-    assert all(later - earlier > PAUSE / 2 for earlier, later in itertools.pairwise(times))
+        async def attempt(number):
+            await turns.take()
+            begun.append((number, asyncio.get_running_loop().time()))
+
+        await asyncio.gather(*map(attempt, range(10)))
+        return begun
+
+    begun = virtual_time.run(ten())
+    assert begun == [(number, pytest.approx(number * PAUSE)) for number in range(10)]
 
 
-async def test_who_gives_up_waiting_takes_no_turn():
+def test_who_gives_up_waiting_takes_no_turn():
     """A reload in an outage would leave holes in the line, or end it."""
-    turns = Turns()
-    await turns.take()
-    waiting = [asyncio.create_task(turns.take()) for _ in range(20)]
-    await asyncio.sleep(0)
-    for task in waiting[:19]:
-        task.cancel()
-    await asyncio.wait_for(waiting[19], 5 * PAUSE)
+
+    async def the_last_of_twenty():
+        turns = Turns()
+        await turns.take()
+        waiting = [asyncio.create_task(turns.take()) for _ in range(20)]
+        await asyncio.sleep(0)
+        for task in waiting[:19]:
+            task.cancel()
+        await waiting[19]
+        return asyncio.get_running_loop().time()
+
+    assert virtual_time.run(the_last_of_twenty()) == pytest.approx(PAUSE)
 
 
 async def test_a_loop_that_is_late_makes_the_pause_longer():
