@@ -19,6 +19,7 @@ from imds_proxy.renewal.need import Need, Needed, needed
 from imds_proxy.renewal.saved import SavedSessions
 from imds_proxy.renewal.schedule import LEFT_IN_A_FILE
 from imds_proxy.renewal.session_shape import session_shape
+from imds_proxy.renewal.turns import Turns
 from imds_proxy.sources import Source
 from imds_proxy.state import StateError
 from imds_proxy.tagged_sessions import TaggedSessions
@@ -81,6 +82,7 @@ class Roles:
         self._clock = clock
         self._stats = stats
         self._on_attempt = on_attempt
+        self._turns = Turns()
         self._roles: dict[str, Role] = {}
         self._given: frozenset[str] = frozenset()
         self._saved: SavedSessions | None = None
@@ -192,7 +194,15 @@ class Roles:
 
     def _keeper(self, name: str, plan: Plan, asked: float = -math.inf) -> Keeper:
         demand = Demand(self._clock, plan.idle_after, asked) if plan.idle_after is not None else None
-        return Keeper(name, clock=self._clock, stats=self._stats, max_age=plan.max_age, least=plan.least, demand=demand)
+        return Keeper(
+            name,
+            clock=self._clock,
+            stats=self._stats,
+            max_age=plan.max_age,
+            least=plan.least,
+            demand=demand,
+            turns=self._turns,
+        )
 
     def _session_keeper(self, name: str, plan: Plan) -> Keeper:
         """Of one service account: nothing of it goes to disk."""

@@ -101,6 +101,11 @@ class Notifier:
         if self._address.startswith("@"):
             self._address = "\0" + self._address[1:]
 
+    @property
+    def listens(self) -> bool:
+        """Whether anybody does."""
+        return bool(self._address)
+
     def ready(self, status: str) -> None:
         """Startup is over; `status` is shown by systemctl status."""
         self._send("READY=1", _status(status))

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
+from typing import Final
 
 from imds_proxy.admin.status import Status
 from imds_proxy.config import Config
@@ -12,6 +14,8 @@ from imds_proxy.roles import Roles
 from imds_proxy.systemd import Notifier
 
 log = logging.getLogger(__name__)
+
+_STATUS_EVERY: Final = 1.0  # seconds, at most
 
 
 class SystemdReports:
@@ -34,6 +38,8 @@ class SystemdReports:
         self._outputs = outputs
         self._status = status
         self._attempted = asyncio.Event()
+        self._last_status = -math.inf
+        self._next_status: asyncio.TimerHandle | None = None
 
     async def first_ready(self) -> None:
         """READY once the first credentials are there and the files are written, or after the grace.
@@ -63,7 +69,13 @@ class SystemdReports:
         self._attempted.set()
 
     def status(self) -> None:
-        """How the daemon is now."""
+        """How the daemon is now; soon, where it was said a moment ago: it takes a look at every role."""
+        if self._notifier.listens and self._next_status is None:
+            loop = asyncio.get_running_loop()
+            self._next_status = loop.call_at(max(self._last_status + _STATUS_EVERY, loop.time()), self._say_status)
+
+    def _say_status(self) -> None:
+        self._next_status, self._last_status = None, asyncio.get_running_loop().time()
         self._notifier.status(self._status.summary())
 
     def reloading(self) -> None:
@@ -76,6 +88,8 @@ class SystemdReports:
 
     def stopping(self) -> None:
         """The daemon is draining."""
+        if self._next_status is not None:
+            self._next_status.cancel()
         self._notifier.stopping()
 
     def _has_first_credentials(self) -> bool:

@@ -15,6 +15,7 @@ from imds_proxy.renewal import log_lines
 from imds_proxy.renewal.demand import Demand
 from imds_proxy.renewal.outcome import Failure, Held, check_life_left, is_same_session, unexpected
 from imds_proxy.renewal.schedule import renewal_age, wait_after_failure, wait_after_success, wait_for_another
+from imds_proxy.renewal.turns import Turns
 from imds_proxy.sources import Source, obtain
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import CertificateStats, RenewalStats, SessionTimes
@@ -32,6 +33,7 @@ class Keeper:
         max_age: Renew at least this often, in seconds.
         least: Seconds of life that have to be left when renewing, where sessions are long enough for it.
         demand: Who asks for it, where it is kept only as long as somebody does; None: it is kept for ever.
+        turns: Shared with other keepers; None: every attempt begins when it is due.
         chance: Uniform in [0, 1); replaced in simulations.
     """
 
@@ -44,6 +46,7 @@ class Keeper:
         max_age: float | None = None,
         least: float = 0.0,
         demand: Demand | None = None,
+        turns: Turns | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.role = role
@@ -66,6 +69,7 @@ class Keeper:
         self._clock = clock
         self._stats = stats
         self._max_age = max_age
+        self._turns = turns
         self._chance = chance
         self._held: Held | None = None
         self._failures = 0
@@ -195,6 +199,8 @@ class Keeper:
         self._tried.set()
 
     async def _attempt(self) -> None:
+        if self._turns is not None:
+            await self._turns.take()
         began = time.perf_counter()
         credentials = None
         try:

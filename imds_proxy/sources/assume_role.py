@@ -52,7 +52,7 @@ class AssumeRole(Source):
         self._options = options
         self._base = base
         self._chain = chain
-        self._sts = Sts(role, options, region, clock)
+        self._sts = Sts(role, options, chain, region, clock)
         self._clock = clock
 
     async def fetch(self) -> Credentials:

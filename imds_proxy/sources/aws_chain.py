@@ -10,10 +10,11 @@ Tools guide.
 import asyncio
 import logging
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, NoReturn
 
-import aiobotocore.session
 from aiobotocore.credentials import AioProcessProvider
+from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError, InvalidConfigError
 from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError
@@ -23,9 +24,12 @@ from imds_proxy.credentials import timestamp
 from imds_proxy.errors import Invalid, Unreachable
 from imds_proxy.host.open_files import shortage
 from imds_proxy.sources import sts_errors
-from imds_proxy.sources.aws_http import client_config
+from imds_proxy.sources.aws_http import Network, client_config
 from imds_proxy.sources.command import run_command
-from imds_proxy.sources.signing_guard import sent_by, swapped, watch
+from imds_proxy.sources.kept_clients import Endpoint, KeptClients
+from imds_proxy.sources.signing_guard import give_guard, sent_by, signing, swapped, watch_current
+from imds_proxy.sources.watched_files import READ_WITHIN, unanswered
+from imds_proxy.threads import OneByOne
 
 _METADATA_PROVIDERS = ("iam-role", "container-role")
 _TIME_LIMIT: Final = 20.0
@@ -70,31 +74,64 @@ def _partition_without_services(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 class AwsChain:
-    """Makes AWS sessions for this process; all share one loader, which is where a session's memory goes."""
+    """Makes AWS sessions for this process, and clients of STS.
+
+    What costs time and memory to make is kept and shared: botocore's data, its event handlers, TLS contexts, clients.
+    None of that holds a key of the shared files; those are in a session, and gone with it.
+    """
 
     def __init__(self) -> None:
         self._loader = LeanLoader(extra_search_paths=None)
+        self._emitter = AioSession()._original_handler  # noqa: SLF001 - has botocore's handlers, which take 15 ms
+        watch_current(self._emitter)
+        self._config = client_config(Network())
+        self._clients = KeptClients(self._bare_session, self._config)
+        self._beside = OneByOne()
         for name in _TWICE_TOLD:
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
-    def session(self, profile: str | None = None, *, role: str = "", region: str | None = None) -> Any:
-        """A new aiobotocore session.
+    async def fresh_session(self, profile: str | None = None, *, role: str = "", region: str | None = None) -> Any:
+        """What `session` makes, beside the loop.
 
-        Made for each renewal (some 10 ms), because a session reads the environment's files once: a key that was
-        rotated on disk is picked up by the next renewal and not by a restart.
+        Raises:
+            Unreachable: The files did not answer, or have not since an earlier call.
+        """
+        try:
+            make = partial(self.session, profile, role=role, region=region)
+            return await self._beside.do(make, within=READ_WITHIN)
+        except TimeoutError:
+            raise unanswered(role, "the AWS config and credentials files") from None
+
+    def session(self, profile: str | None = None, *, role: str = "", region: str | None = None) -> Any:
+        """A new aiobotocore session, whose calls are made within `signing`. Reads files: call it beside the loop.
+
+        Made for each renewal (2 ms), because a session reads the environment's files once: a key that was rotated on
+        disk is picked up by the next renewal and not by a restart.
 
         Args:
             profile: Of the shared files; None: as the AWS SDKs choose it.
             role: For messages.
             region: Where neither the environment nor the profile says one.
         """
-        session = aiobotocore.session.AioSession(profile=profile)
-        session.register_component("data_loader", self._loader)
-        session.set_default_client_config(client_config())
+        session = self._bare_session(profile)
         if region is not None and session.get_config_variable("region") is None:
             session.set_config_variable("region", region)
-        watch(session, f'role "{role}": AWS credentials' if role else "AWS credentials")
+        give_guard(session, f'role "{role}": AWS credentials' if role else "AWS credentials")
         _fit_for_a_daemon(session.get_component("credential_provider"), role)
+        return session
+
+    async def client(self, session: Any, endpoint: Endpoint) -> Any:
+        """A client of STS with the settings of a session; its calls are made within `signing`. Not to be closed.
+
+        Raises:
+            BotoCoreError, ValueError: The settings cannot be used.
+        """
+        return await self._clients.get(session, endpoint)
+
+    def _bare_session(self, profile: str | None) -> Any:
+        session = AioSession(profile=profile, event_hooks=self._emitter, include_builtin_handlers=False)
+        session.register_component("data_loader", self._loader)
+        session.set_default_client_config(self._config)
         return session
 
     def region(self) -> str | None:
@@ -171,14 +208,15 @@ async def find(chain: AwsChain, role: str, profile: str | None, region: str | No
     call = sts_errors.Call(role, f'AWS credentials of profile "{profile}"' if profile else "AWS credentials")
     try:
         async with asyncio.timeout(_TIME_LIMIT):
-            session = chain.session(profile, role=role, region=region)
+            session = await chain.fresh_session(profile, role=role, region=region)
             call = replace(call, sent=sent_by(session))
-            credentials = await session.get_credentials()
-            if credentials is None:
-                if (missing := shortage()) is not None:  # botocore takes a file it cannot open for an empty one
-                    raise Unreachable(f'role "{role}": {call}: {missing[0]}', missing[1])
-                return None
-            frozen = await _frozen(credentials, call)
+            with signing(session):
+                credentials = await session.get_credentials()
+                if credentials is None:
+                    if (missing := shortage()) is not None:  # botocore takes a file it cannot open for an empty one
+                        raise Unreachable(f'role "{role}": {call}: {missing[0]}', missing[1])
+                    return None
+                frozen = await _frozen(credentials, call)
     except (BotoCoreError, ClientError, ResponseParserError, OSError, TimeoutError, *_UNEXPECTED) as error:
         raise sts_errors.chain_error(error, call, profile) from None  # its text may hold an answer, and that a secret
     if are_swapped(frozen.access_key or "", frozen.secret_key or ""):

@@ -3,17 +3,27 @@
 The environment and an AWS profile may name any endpoint, a plain one too: every host on the way to it would read the
 credentials in its answer, and could put others in their place. A redirect would carry the token in a request's body, or
 a signed request, to wherever it points; an answer without end would fill the memory before the time limit passes.
+
+All clients share one `Network`, which holds what costs much to make, and no open connection.
 """
 
+import asyncio
 import os
+import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Final
 
+import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
+from botocore.httpsession import get_cert_path
 from yarl import URL
 
 from imds_proxy.config_http import is_private_channel, is_this_host
+from imds_proxy.sources.tls import KeptContexts
+from imds_proxy.threads import OneByOne
 
 _LARGEST: Final = 1 << 20  # bytes; what STS and IAM Identity Center answer is a few thousand
 _PIECE: Final = 65536
@@ -51,18 +61,60 @@ class _Answer:
         return self.body
 
 
-class _Careful:
-    """An aiohttp session for botocore."""
+class Network:
+    """What the requests of all clients share: TLS contexts, and names that were looked up within the last seconds.
 
-    def __init__(self, session: Any, *, allow_http: bool) -> None:
+    Each request has a connection of its own, closed with it: renewals are minutes apart, and STS would have closed one
+    that was kept by then. So nothing is open between them, and there is nothing to be closed.
+    """
+
+    def __init__(self) -> None:
+        self._contexts = KeptContexts()
+        self._making: dict[str, OneByOne] = {}
+        self._connector: aiohttp.TCPConnector | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def tls(self, session: AIOHTTPSession, verify: object) -> ssl.SSLContext:
+        """The context for a client's CA bundle as it is now."""
+        path = str(get_cert_path(verify))
+        beside = self._making.setdefault(path, OneByOne())
+        return await beside.do(self._contexts.get, (path,), session._build_verify_context, within=None)  # noqa: SLF001
+
+    def connector(self) -> aiohttp.TCPConnector:
+        """Opens connections, as many as are asked for: how many requests there are is not for it to bound."""
+        loop = asyncio.get_running_loop()
+        if self._connector is None or self._loop is not loop:
+            self._loop, self._connector = loop, aiohttp.TCPConnector(limit=0, force_close=True)
+        return self._connector
+
+
+class _Careful:
+    """An aiohttp session for botocore, of one request.
+
+    Args:
+        session: It is closed after the request.
+        tls: The context, for a request or a proxy by https.
+        allow_http: Whether the request may be a plain one.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, tls: Callable[[], Awaitable[ssl.SSLContext]], *, allow_http: bool
+    ) -> None:
         self._session = session
+        self._tls = tls
         self._allow_http = allow_http
 
     async def request(self, method: str, *, url: URL, **options: Any) -> _Answer:
+        async with self._session:
+            return await self._request(method, url, options)
+
+    async def _request(self, method: str, url: URL, options: dict[str, Any]) -> _Answer:
         if not self._allow_http and not is_private_channel(str(url)):
             raise InTheClearError(url)
         if url.scheme == "http" and is_this_host(str(url)):
             options["proxy"] = None  # it would read what is for this host
+        if url.scheme == "https" or str(options.get("proxy")).startswith("https:"):
+            options["ssl"] = await self._tls()
         async with self._session.request(method, url=url, **options, allow_redirects=False) as response:
             if response.status in _REDIRECT:
                 raise UnsafeAnswerError(f"it answered {response.status}, which sends elsewhere")
@@ -82,32 +134,38 @@ class CarefulSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore publi
     """What aiobotocore sends requests with."""
 
     allow_http: ClassVar[bool] = False
+    network: ClassVar[Network]
 
-    async def _get_session(self, proxy_url: str | None) -> _Careful:
-        return _Careful(await super()._get_session(proxy_url), allow_http=self.allow_http)
+    async def _get_session(self, proxy_url: str | None) -> _Careful:  # noqa: ARG002 - it is among the request's options
+        session = aiohttp.ClientSession(
+            connector=self.network.connector(),
+            connector_owner=False,
+            timeout=self._timeout,
+            skip_auto_headers={"Content-Type"},
+            auto_decompress=False,
+        )
+        tls = partial(self.network.tls, self, self._verify)
+        return _Careful(session, tls, allow_http=self.allow_http)
 
 
-class PlainSession(CarefulSession):
-    """The same for a client whose endpoint may be plain HTTP, because the config says so."""
-
-    allow_http = True
-
-
-def client_config() -> AioConfig:
+def client_config(network: Network | None = None) -> AioConfig:
     """The config of every client of a session, those that botocore makes by itself among them.
 
     One attempt each: renewal has its own backoff, and runs long before anything expires.
+
+    Args:
+        network: Shared with other sessions; None: one of its own.
     """
     return AioConfig(
         connect_timeout=5,
         read_timeout=10,
         retries={"total_max_attempts": 1},
         defaults_mode="legacy",  # "auto" would ask the instance metadata for its region
-        http_session_cls=CarefulSession,
+        http_session_cls=type("Session", (CarefulSession,), {"network": network or Network()}),
     )
 
 
-def allowing_http(config: AioConfig | None) -> AioConfig:
-    """The config of a client that may ask over plain HTTP."""
-    own = AioConfig(http_session_cls=PlainSession)
-    return config.merge(own) if config is not None else own
+def allowing_http(config: AioConfig) -> AioConfig:
+    """The config of a client that may ask over plain HTTP, made of one that may not."""
+    plain = type("PlainSession", (config.http_session_cls,), {"allow_http": True})
+    return config.merge(AioConfig(http_session_cls=plain))

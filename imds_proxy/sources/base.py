@@ -1,8 +1,10 @@
 """Whose credentials call STS: the daemon's own AWS chain, or another role of the config (role chaining)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from botocore.credentials import ReadOnlyCredentials
 
 from imds_proxy.access_key import hint
 from imds_proxy.credentials import Credentials
@@ -17,6 +19,8 @@ class Base:
 
     session: Any
     identity: str
+    credentials: Any = field(default=None, repr=False)
+    """botocore's `ReadOnlyCredentials`; None where nothing is signed."""
 
 
 class BaseSource(Protocol):
@@ -38,7 +42,7 @@ class FromChain:
         found = await find(chain, role, self.profile, self.region)
         if found is None:
             raise sts_errors.no_base_credentials(role, self.profile)
-        return Base(found.session, f"key …{hint(found.frozen.access_key)} of {found.method}")
+        return Base(found.session, f"key …{hint(found.frozen.access_key)} of {found.method}", found.frozen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,12 @@ class FromRole:
                 f'role "{role}": the role it is assumed from, "{self.name}", has no credentials at this time',
                 f'see what is wrong with "{self.name}"',
             )
-        session = chain.session(role=role)
-        session.set_credentials(
-            credentials.access_key_id, credentials.secret_access_key.reveal(), credentials.session_token.reveal()
-        )
-        return Base(session, credentials.session_arn or f'key …{credentials.key_hint} of "{self.name}"')
+        session = await chain.fresh_session(role=role)
+        identity = credentials.session_arn or f'key …{credentials.key_hint} of "{self.name}"'
+        return Base(session, identity, frozen(credentials))
+
+
+def frozen(credentials: Credentials) -> ReadOnlyCredentials:
+    """A session as botocore signs with it."""
+    secret, token = credentials.secret_access_key.reveal(), credentials.session_token.reveal()
+    return ReadOnlyCredentials(credentials.access_key_id, secret, token)

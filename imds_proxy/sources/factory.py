@@ -17,6 +17,7 @@ from imds_proxy.config_role_common import RoleConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import Invalid
 from imds_proxy.sources.interface import Context, Source
+from imds_proxy.sources.tls import KeptContexts
 
 if TYPE_CHECKING:
     from imds_proxy.sources.aws_chain import AwsChain
@@ -31,6 +32,7 @@ class SourceFactory:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._tls = KeptContexts()
         self.region: str | None = None
         """The region that somebody named: the config, the environment or the AWS profile; None where nobody did."""
 
@@ -43,7 +45,7 @@ class SourceFactory:
 
     def make(self, name: str, settings: RoleConfig, parent: Callable[[], Credentials | None]) -> Source:
         """The source of one role; `parent` gives the credentials of the role it is obtained with, if there is one."""
-        context = Context(self._clock, lambda: self._chain, self.region, parent)
+        context = Context(self._clock, lambda: self._chain, self.region, parent, self._tls)
         try:
             source: Source = importlib.import_module(_module(settings)).make(name, settings, context)
         except ModuleNotFoundError as error:

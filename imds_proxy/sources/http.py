@@ -25,7 +25,7 @@ from imds_proxy.sources.documents import parse
 from imds_proxy.sources.files import read_file
 from imds_proxy.sources.http_errors import refusal
 from imds_proxy.sources.interface import Context, Source
-from imds_proxy.sources.tls import tls_context
+from imds_proxy.sources.tls import KeptContexts, tls_context
 from imds_proxy.sources.watched_files import WatchedFiles, unanswered
 from imds_proxy.sources.web import Answer, WebRequest, ask
 
@@ -49,7 +49,7 @@ _IMDS_ROLE: Final = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 
 def make(role: str, settings: HttpConfig, context: Context) -> Source:
     """The source of one role."""
-    return Http(role, settings, context.clock)
+    return Http(role, settings, context.clock, context.tls)
 
 
 class Http(Source):
@@ -59,14 +59,16 @@ class Http(Source):
         role: The name it has in the config.
         settings: Its table.
         clock: Wall time; not told what time the service says it is, which is not AWS.
+        tls: Shared with other sources; None: its own.
     """
 
     passes_on = True
 
-    def __init__(self, role: str, settings: HttpConfig, clock: Clock) -> None:
+    def __init__(self, role: str, settings: HttpConfig, clock: Clock, tls: KeptContexts | None = None) -> None:
         self._role = role
         self._settings = settings
         self._clock = clock
+        self._contexts = tls or KeptContexts()
         files = (settings.token_file, settings.client_certificate, settings.client_key, settings.ca_bundle)
         self._paths = [path for path in files if path is not None]
         self._files = WatchedFiles(*self._paths)
@@ -130,8 +132,9 @@ class Http(Source):
         settings = self._settings
         if not settings.url.startswith("https:"):
             return None
-        files = settings.ca_bundle, settings.client_certificate, settings.client_key
-        return tls_context(self._role, *files)
+        if settings.client_certificate is None:
+            return self._contexts.trusting(self._role, settings.ca_bundle)
+        return tls_context(self._role, settings.ca_bundle, settings.client_certificate, settings.client_key)
 
 
 class _Service:

@@ -3,7 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from imds_proxy.access_key import SWAPPED, SWAPPED_ADVICE, are_swapped
@@ -11,6 +11,7 @@ from imds_proxy.clock import Clock
 from imds_proxy.config_role_common import RoleConfig
 from imds_proxy.credentials import Credentials, timestamp
 from imds_proxy.errors import Denied, Invalid
+from imds_proxy.sources.tls import KeptContexts
 from imds_proxy.telemetry.stats import CertificateStats
 
 if TYPE_CHECKING:
@@ -64,12 +65,14 @@ class Context:
         chain: The daemon's own AWS chain; botocore is imported when it is first asked for.
         region: The region of the config, the environment or the AWS profile, if anybody said one.
         parent: The live credentials of the role that this one is obtained with (`RoleConfig.parent`).
+        tls: The TLS contexts of all sources.
     """
 
     clock: Clock
     chain: "Callable[[], AwsChain]"
     region: str | None
     parent: Callable[[], Credentials | None]
+    tls: KeptContexts = field(default_factory=KeptContexts)
 
 
 async def obtain(role: str, source: Source, clock: Clock) -> Credentials:

@@ -6,6 +6,7 @@ Invalid, each saying what to do. botocore has no CreateSession and is not needed
 
 import asyncio
 import json
+import ssl
 from typing import Any, Final
 
 from imds_proxy.clock import Clock
@@ -19,9 +20,10 @@ from imds_proxy.sources.documents import parse_time
 from imds_proxy.sources.interface import Context, Source
 from imds_proxy.sources.key_pair import KeyPair
 from imds_proxy.sources.roles_anywhere_errors import Call, translate
-from imds_proxy.sources.tls import tls_context
+from imds_proxy.sources.tls import KeptContexts
+from imds_proxy.sources.watched_files import READ_WITHIN, unanswered
 from imds_proxy.sources.web import Answer, WebRequest, ask
-from imds_proxy.threads import in_thread
+from imds_proxy.threads import OneByOne, in_thread
 
 _TIME_LIMIT: Final = 20.0
 _SUCCESS: Final = 200, 299
@@ -30,7 +32,7 @@ _CHINA: Final = "aws-cn"
 
 def make(role: str, settings: RolesAnywhereConfig, context: Context) -> Source:
     """The source of one role."""
-    return RolesAnywhere(role, settings, context.clock)
+    return RolesAnywhere(role, settings, context.clock, context.tls)
 
 
 class RolesAnywhere(Source):
@@ -40,12 +42,14 @@ class RolesAnywhere(Source):
         role: The name it has in the config.
         settings: Its table.
         clock: Wall time; told what time AWS says it is.
+        tls: Shared with other sources; None: its own.
     """
 
-    def __init__(self, role: str, settings: RolesAnywhereConfig, clock: Clock) -> None:
+    def __init__(self, role: str, settings: RolesAnywhereConfig, clock: Clock, tls: KeptContexts | None = None) -> None:
         self._role = role
         self._settings = settings
         self._clock = clock
+        self._tls, self._trusting = tls or KeptContexts(), OneByOne()
         self._in_use = CertificateInUse(role, settings, clock)
         self._region = settings.region or settings.trust_anchor_arn.split(":")[3]
         self._endpoint = (settings.endpoint or default_endpoint(settings.trust_anchor_arn, self._region)).rstrip("/")
@@ -62,13 +66,19 @@ class RolesAnywhere(Source):
                 f'role "{self._role}": the private key did not sign within {_TIME_LIMIT:g} s ({pair})',
                 "see whether the token that it is on works; it is retried",
             ) from None
-        tls = await asyncio.to_thread(tls_context, self._role)
+        tls = await self._trust()
         direct = is_this_host(self._endpoint)  # no proxy is told what is for this host
         answer = await ask(self._role, request, tls=tls, timeout=_TIME_LIMIT, direct=direct)
         self._clock.observe_date(answer.headers.get("date"))
         if not _SUCCESS[0] <= answer.status <= _SUCCESS[1]:
             raise translate(answer, Call(self._role, self._settings, self._endpoint, str(pair)), self._clock.skew)
         return self._credentials(answer)
+
+    async def _trust(self) -> ssl.SSLContext:
+        try:
+            return await self._trusting.do(self._tls.trusting, self._role, within=READ_WITHIN)
+        except TimeoutError:
+            raise unanswered(self._role, "the CA bundle") from None
 
     async def changed(self) -> None:
         """Return when another certificate is in use: who it is may have changed, and whether AWS knows it."""

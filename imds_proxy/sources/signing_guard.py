@@ -2,11 +2,17 @@
 
 In: a session of botocore or aiobotocore. Out: the secrets that were sent with it, so that a refusal can be shown
 without them. Errors: Denied, before anything is sent.
+
+Event handlers and clients are made once and serve every role; which guard watches a call, and which credentials sign
+it, is therefore a matter of the task that makes the call: `signing`.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -72,6 +78,56 @@ class SigningGuard:
         for name, value in _fields(request.body):
             if _SECRET_NAME.search(name):
                 self._note(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Signing:
+    guard: SigningGuard
+    credentials: Any = field(repr=False)
+
+
+_CURRENT: Final[ContextVar[_Signing]] = ContextVar("signing")
+"""Of the running task. Whatever signs outside of `signing` fails with LookupError, before anything is sent."""
+
+
+@contextlib.contextmanager
+def signing(session: Any, credentials: Any = None) -> Iterator[None]:
+    """Have the calls of this task watched by a session's guard, and those of kept clients signed with `credentials`.
+
+    Args:
+        session: Of the chain.
+        credentials: botocore's `ReadOnlyCredentials`; None where nothing is signed, or by a client with its own.
+    """
+    token = _CURRENT.set(_Signing(sent_by(session), credentials))
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def current_credentials() -> Any:
+    """Those that the calls of this task are signed with; LookupError where there are none: nothing goes unsigned."""
+    if (credentials := _CURRENT.get().credentials) is None:
+        raise LookupError("no credentials to sign with")
+    return credentials
+
+
+def watch_current(emitter: Any) -> None:
+    """Have whatever calls through an event emitter watched by the guard of the task that calls."""
+
+    async def before_sign(**event: Any) -> None:
+        await _CURRENT.get().guard.before_sign(**event)
+
+    def before_send(**event: Any) -> None:
+        _CURRENT.get().guard.before_send(**event)
+
+    emitter.register("before-sign", before_sign)
+    emitter.register("before-send", before_send)
+
+
+def give_guard(session: Any, whose: str) -> None:
+    """Give a session, whose emitter has `watch_current`, a guard of its own."""
+    session.register_component(_COMPONENT, SigningGuard(whose))
 
 
 def watch(session: Any, whose: str, *, blocking: bool = False) -> SigningGuard:

@@ -22,9 +22,9 @@ from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
 from imds_proxy.sources import session_name, sts_errors
 from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.aws_http import allowing_http
-from imds_proxy.sources.base import Base
-from imds_proxy.sources.signing_guard import sent_by
+from imds_proxy.sources.base import Base, frozen
+from imds_proxy.sources.kept_clients import Endpoint
+from imds_proxy.sources.signing_guard import sent_by, signing
 from imds_proxy.sources.sts_errors import Call
 from imds_proxy.threads import in_thread
 
@@ -54,8 +54,7 @@ class Request:
     """AWS's name: "AssumeRole"."""
     parameters: dict[str, Any] = field(repr=False)
     explain: Explain = field(repr=False)
-    config: Any = None
-    """Of the client, besides what every client has."""
+    signed: bool = True
 
 
 class Sts:
@@ -64,13 +63,15 @@ class Sts:
     Args:
         role: The name it has in the config.
         settings: Its settings.
+        chain: Keeps clients.
         region: The region of the STS endpoint, unless the settings name others.
         clock: Told what time AWS says it is.
     """
 
-    def __init__(self, role: str, settings: StsConfig, region: str, clock: Clock) -> None:
+    def __init__(self, role: str, settings: StsConfig, chain: AwsChain, region: str, clock: Clock) -> None:
         self._role = role
         self._settings = settings
+        self._chain = chain
         self._regions = settings.sts_regions or (region,)
         self._clock = clock
 
@@ -120,17 +121,18 @@ class Sts:
         action, sent = f"sts:{request.operation}", sent_by(base.session)
         call = Call(self._role, action, self._settings.role_arn, region, base.identity, sent)
         try:
-            async with asyncio.timeout(_TIME_LIMIT), self.client(base.session, region, request.config) as sts:
+            async with asyncio.timeout(_TIME_LIMIT):
+                sts = await self.client(base.session, region, signed=request.signed)
                 call = replace(call, endpoint=sts.meta.endpoint_url)
-                return await self._ask(sts, call, request)
+                with signing(base.session, base.credentials):
+                    return await self._ask(sts, call, request)
         except _NO_ANSWER as error:
             raise sts_errors.translate(error, call) from None  # its text may hold an answer, and that a secret
 
-    def client(self, session: Any, region: str, config: Any = None) -> Any:
+    async def client(self, session: Any, region: str, *, signed: bool = True) -> Any:
         """A client of STS, at the private endpoint if one is set."""
-        if self._settings.allow_http:
-            config = allowing_http(config)
-        return session.create_client("sts", region_name=region, endpoint_url=self._settings.sts_endpoint, config=config)
+        settings = self._settings
+        return await self._chain.client(session, Endpoint(region, settings.sts_endpoint, settings.allow_http, signed))
 
     async def _ask(self, sts: Any, call: Call, request: Request) -> Credentials:
         try:
@@ -186,16 +188,15 @@ async def identify(role: str, credentials: Credentials, chain: AwsChain, region:
         Denied: AWS does not accept them.
         Unreachable: Nobody could say: AWS was not reached, or had another reason.
     """
-    session = chain.session(role=role)
+    session = await chain.fresh_session(role=role)
     identity = f"key …{credentials.key_hint}"
     call = Call(role, "sts:GetCallerIdentity", identity=identity, endpoint=region, sent=sent_by(session))
     try:
-        session.set_credentials(
-            credentials.access_key_id, credentials.secret_access_key.reveal(), credentials.session_token.reveal()
-        )
-        async with asyncio.timeout(_WHO_AM_I_TIME_LIMIT), session.create_client("sts", region_name=region) as sts:
+        async with asyncio.timeout(_WHO_AM_I_TIME_LIMIT):
+            sts = await chain.client(session, Endpoint(region))
             call = replace(call, endpoint=sts.meta.endpoint_url)
-            return await _caller_arn(sts)
+            with signing(session, frozen(credentials)):
+                return await _caller_arn(sts)
     except ClientError as error:
         observe_time(clock, error.response)
         if sts_errors.refuses_credentials(error):

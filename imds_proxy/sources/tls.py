@@ -6,11 +6,50 @@ In: files in PEM. Out: a context. Errors: Invalid, Denied, Unreachable; a messag
 import contextlib
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from imds_proxy.errors import Invalid, Unreachable
 from imds_proxy.host.open_files import exhausted
 from imds_proxy.sources.files import read_file
+from imds_proxy.sources.watched_files import Signature, signature
+
+_MOST_KEPT: Final = 64
+"""Contexts; one that trusts the system's CAs is 1 MB, one of a single CA a hundredth of that."""
+
+
+class KeptContexts:
+    """TLS contexts, each kept for as long as the files that it was made of stay the same.
+
+    To read the system's CAs takes 50 ms of a core, which is most of what a failed attempt would cost.
+    Safe to be used in several threads; two that begin at once may both make one.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str | None, ...], tuple[list[Signature | None], ssl.SSLContext]] = {}
+
+    def get(self, paths: tuple[str | None, ...], make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        """What `make()` made of the files, again if one of them is another by now. Blocks: call it beside the loop.
+
+        Args:
+            paths: Of files, or folders of CAs; None: there is none.
+            make: Makes one of them; what it raises is raised, and asked for again the next time.
+        """
+        found = [signature(path) if path else None for path in paths]
+        kept = self._kept.pop(paths, None)
+        if kept is None or kept[0] != found:
+            kept = found, make()
+        self._kept[paths] = kept
+        while len(self._kept) > _MOST_KEPT:
+            self._kept.pop(next(iter(self._kept)), None)
+        return kept[1]
+
+    def trusting(self, role: str, ca_bundle: str | None = None) -> ssl.SSLContext:
+        """`tls_context` without a certificate of one's own. Blocks; raises as it does."""
+        bundle = _bundle(ca_bundle)
+        system = ssl.get_default_verify_paths()
+        paths = (bundle,) if bundle else (None, system.cafile, system.capath)
+        return self.get(paths, lambda: tls_context(role, bundle))
 
 
 def tls_context(
@@ -25,7 +64,7 @@ def tls_context(
         Denied: A file may not be read.
         Unreachable: No file can be opened at this time.
     """
-    ca_bundle = ca_bundle or os.environ.get("AWS_CA_BUNDLE") or None
+    ca_bundle = _bundle(ca_bundle)
     try:
         context = ssl.create_default_context(cafile=ca_bundle)
     except OSError as error:  # ssl.SSLError is one
@@ -39,6 +78,10 @@ def tls_context(
     if certificate is not None:
         show_certificate(context, role, "client ", certificate, key)
     return context
+
+
+def _bundle(ca_bundle: str | None) -> str | None:
+    return ca_bundle or os.environ.get("AWS_CA_BUNDLE") or None
 
 
 def show_certificate(context: ssl.SSLContext, role: str, what: str, certificate: str, key: str | None) -> bytes:

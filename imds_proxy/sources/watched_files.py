@@ -21,7 +21,8 @@ _NO_THREAD: Final = 1.0  # until one is tried again
 
 _Given = TypeVarTuple("_Given")
 _Result = TypeVar("_Result")
-_Signature = tuple[int, int, int, int]
+Signature = tuple[int, int, int, int]
+"""Inode, times of content and of inode in nanoseconds, size."""
 
 
 class WatchedFiles:
@@ -33,7 +34,7 @@ class WatchedFiles:
 
     def __init__(self, *paths: str) -> None:
         self._paths = paths
-        self._seen: list[_Signature | None] | None = None
+        self._seen: list[Signature | None] | None = None
         """What they were like when they were last read."""
         self._reading, self._looking = OneByOne(), OneByOne()
 
@@ -74,8 +75,8 @@ class WatchedFiles:
                 return
             before = now
 
-    def _signatures(self) -> list[_Signature | None]:
-        return [_signature(path) for path in self._paths]
+    def _signatures(self) -> list[Signature | None]:
+        return [signature(path) for path in self._paths]
 
 
 def unanswered(role: str, what: str) -> Unreachable:
@@ -83,7 +84,8 @@ def unanswered(role: str, what: str) -> Unreachable:
     return Unreachable(f'role "{role}": {what} could not be read within {READ_WITHIN:g} s', HANGS)
 
 
-def _signature(path: str) -> _Signature | None:
+def signature(path: str) -> Signature | None:
+    """What a file is like: another one, or another content, has another. None where there is none to be seen."""
     try:
         status = os.stat(path)  # noqa: PTH116 - follows links, like the read
     except OSError:

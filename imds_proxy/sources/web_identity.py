@@ -8,8 +8,6 @@ Denied, Throttled, Unreachable, Invalid; `web_identity_errors.py` has what AWS's
 from functools import partial
 from typing import Final
 
-from aiobotocore.config import AioConfig
-from botocore import UNSIGNED
 from botocore.exceptions import ClientError
 
 from imds_proxy.clock import Clock
@@ -51,7 +49,7 @@ class WebIdentity(Source):
         self._role = role
         self._settings = settings
         self._chain = chain
-        self._sts = Sts(role, settings, region, clock)
+        self._sts = Sts(role, settings, chain, region, clock)
         self._clock = clock
         self._file = WatchedFiles(settings.token_file) if settings.token_file else None
         self._token_is_good = True
@@ -63,9 +61,9 @@ class WebIdentity(Source):
         self._check_audience(token)
         parameters = await self._sts.made(partial(self._sts.parameters, WebIdentityToken=token.secret.reveal()))
         explain = partial(self._explain, token)
-        unsigned = AioConfig(signature_version=UNSIGNED)
-        request = Request("AssumeRoleWithWebIdentity", parameters, explain, unsigned)
-        credentials = await self._sts.session(Base(self._chain.session(role=self._role), str(token)), request)
+        request = Request("AssumeRoleWithWebIdentity", parameters, explain, signed=False)
+        session = await self._chain.fresh_session(role=self._role)
+        credentials = await self._sts.session(Base(session, str(token)), request)
         self._token_is_good = True
         return credentials
 

@@ -20,6 +20,7 @@ from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import ConfigError, Denied, Invalid
 from imds_proxy.sources import Source, obtain
 from imds_proxy.sources.aws_chain import AwsChain, find
+from imds_proxy.sources.signing_guard import signing
 from support.saved import saved_sessions, shape
 
 KEY_ID = "AKIAIOSFODNN7EXAMPLE"
@@ -177,9 +178,18 @@ async def test_a_session_without_a_profile_is_watched_too():
     session = AwsChain().session(role="deploy")
     session.set_credentials(SECRET, KEY_ID)
     async with session.create_client("sts", region_name="eu-west-1", endpoint_url="http://127.0.0.1:9") as sts:
-        with pytest.raises(Denied) as raised:
+        with signing(session), pytest.raises(Denied) as raised:
             await sts.get_caller_identity()
     hides(raised.value)
+
+
+async def test_a_call_outside_of_signing_sends_nothing():
+    """It would be watched by nobody, or signed with another role's key."""
+    session = AwsChain().session(role="deploy")
+    session.set_credentials(KEY_ID, SECRET)
+    async with session.create_client("sts", region_name="eu-west-1", endpoint_url="http://127.0.0.1:9") as sts:
+        with pytest.raises(LookupError):
+            await sts.get_caller_identity()
 
 
 def test_a_base_key_that_is_swapped_is_not_read(tmp_path):

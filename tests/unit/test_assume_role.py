@@ -181,9 +181,9 @@ async def test_when_all_regions_are_down_the_error_is_the_first_ones(monkeypatch
 async def test_the_endpoint_is_the_regions_own_unless_a_private_one_is_set(own_files, region, settings, endpoint):
     """The global endpoint is in Virginia, and its tokens do not work in every region."""
     chain = AwsChain()
-    async with source(chain=chain, **settings)._sts.client(chain.session(), region) as sts:
-        assert sts.meta.endpoint_url == endpoint
-        assert sts.meta.region_name == region
+    sts = await source(chain=chain, **settings)._sts.client(chain.session(), region)
+    assert sts.meta.endpoint_url == endpoint
+    assert sts.meta.region_name == region
 
 
 # The answer
@@ -209,12 +209,6 @@ class Sts:
             raise self._answers[name]
         return self._answers[name]
 
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        pass
-
 
 class Chain:
     """A chain whose session has one key and one STS."""
@@ -223,7 +217,7 @@ class Chain:
         self.sts, self.profiles = sts, []
         self._credentials = credentials
 
-    def session(self, profile=None, **_):
+    async def fresh_session(self, profile=None, **_):
         self.profiles.append(profile)
         return self
 
@@ -233,7 +227,7 @@ class Chain:
     def get_component(self, _):
         return SigningGuard("deploy")
 
-    def create_client(self, *_, **__):
+    async def client(self, *_):
         return self.sts
 
 

@@ -14,6 +14,7 @@ from imds_proxy.sources import sts_errors
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import FromChain
 from imds_proxy.sources.files import read_file
+from imds_proxy.sources.signing_guard import signing
 from imds_proxy.sources.tls import tls_context
 from imds_proxy.sources.web import WebRequest, ask
 from support.open_files import no_file_left
@@ -38,7 +39,7 @@ async def test_a_call_of_sts(host):
     session.set_credentials("AKIAEXAMPLE", "x", None)
     call = sts_errors.Call("deploy", "sts:AssumeRole")
     async with session.create_client("sts", region_name="eu-west-1", endpoint_url=f"http://{host}:9") as sts:
-        with no_file_left(), pytest.raises((boto.BotoCoreError, OSError)) as caught:
+        with signing(session), no_file_left(), pytest.raises((boto.BotoCoreError, OSError)) as caught:
             await sts.get_caller_identity()
         with no_file_left():  # as when it is told: a name that is not found does not say why
             told = sts_errors.translate(caught.value, call)

@@ -163,7 +163,7 @@ async def test_a_look_that_hangs_hangs_alone(tmp_path, monkeypatch):
     watch, hanging = WatchedFiles(str(write(tmp_path / "f"))), Hanging()
     await watch.read(read, tmp_path / "f")
     with monkeypatch.context() as patched:
-        patched.setattr("imds_proxy.sources.watched_files._signature", hanging)
+        patched.setattr("imds_proxy.sources.watched_files.signature", hanging)
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(watch.changed(), 0.8)
@@ -175,7 +175,7 @@ async def test_a_look_that_hangs_hangs_alone(tmp_path, monkeypatch):
 async def test_a_look_that_began_before_the_first_read_does_not_make_it_blind(tmp_path, monkeypatch):
     """What was renewed while the first look was slow would never be noticed."""
     watch, slow = WatchedFiles(str(write(tmp_path / "f", b"old"))), threading.Event()
-    module = "imds_proxy.sources.watched_files._signature"
+    module = "imds_proxy.sources.watched_files.signature"
     with monkeypatch.context() as patched:
         patched.setattr(module, lambda path: slow.wait(20) and Path(path).read_bytes())
         looking = asyncio.create_task(watch.changed())
