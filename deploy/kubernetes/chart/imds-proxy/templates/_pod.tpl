@@ -95,3 +95,17 @@ annotations:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end -}}
+
+{{- define "imds-proxy.scheme" -}}
+{{- ternary "HTTPS" "HTTP" (ne .Values.metrics.tls.secretName "") -}}
+{{- end -}}
+
+{{/* The kubelet is on the node, as the daemon is: it asks at the loopback address, which no other host reaches. */}}
+{{- define "imds-proxy.nodeProbe" -}}
+{{- with index . 0 -}}
+host: {{ ternary "::1" "127.0.0.1" (and .Values.metrics.enabled (eq .Values.metrics.address "::")) | quote }}
+path: {{ index $ 1 }}
+port: metrics
+scheme: {{ include "imds-proxy.scheme" . }}
+{{- end -}}
+{{- end -}}
