@@ -21,6 +21,7 @@ _VERBS = (
     "rotate-base-key",
     "rotate-tokens",
     "codedeploy",
+    "webhook",
     "config",
     "completion",
     "demo",

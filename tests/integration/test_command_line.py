@@ -26,6 +26,7 @@ VERBS = [
     "rotate-base-key",
     "rotate-tokens",
     "codedeploy",
+    "webhook",
     "config",
     "completion",
     "demo",

@@ -1,0 +1,180 @@
+"""The webhook's HTTPS server: `/mutate`, `/healthz`, `/readyz`; from start to TERM it reads as a story here."""
+
+import asyncio
+import logging
+import signal
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from imds_proxy.admin.accepting import Accepting
+from imds_proxy.admin.server_log import ServerLog
+from imds_proxy.admin.tls import Tls, TlsFiles
+from imds_proxy.sockets import open_listener
+from imds_proxy.telemetry.log import told
+from imds_proxy.webhook.accounts import Accounts, Place
+from imds_proxy.webhook.annotations import Defaults
+from imds_proxy.webhook.connections import IDLE, Connections
+from imds_proxy.webhook.pod import MalformedError
+from imds_proxy.webhook.review import answer, read_review
+from imds_proxy.webhook.shared_reads import SharedReads
+from imds_proxy.webhook.verdict import Judge
+
+log = logging.getLogger(__name__)
+
+LARGEST: Final = 4 << 20
+"""Bytes of a review: the API server takes objects of up to 3 MB."""
+_ALL_BODIES: Final = 32 << 20  # bytes of all reviews at a time
+_BODY_WITHIN: Final = 5.0  # seconds
+_STOPS_WITHIN: Final = 8.0  # seconds, for answers that have begun
+_TYPE: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a webhook is told.
+
+    Args:
+        listen: `"ADDRESS:PORT"`.
+        tls: Certificate, key, and the CA of clients where these have to show a certificate.
+        api_server: Where service accounts are read.
+        defaults: What is injected where no annotation says otherwise.
+        fails_open: Whether pods that cannot be injected are made without it.
+    """
+
+    listen: str
+    tls: TlsFiles
+    api_server: Place
+    defaults: Defaults = field(default_factory=Defaults)
+    fails_open: bool = True
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until TERM or INT; answers that have begun are given. Raises ListenError."""
+    listening = open_listener(settings.listen, {})
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    server = Webhook(settings)
+    await server.start()
+    accepting = Accepting(listening, server.connections.take, "webhook")
+    log.info("webhook listening", extra={"listen": settings.listen, "api_server": settings.api_server.url})
+    try:
+        await stopped.wait()
+    finally:
+        accepting.close()
+        await server.close()
+        log.info("webhook stopped")
+
+
+class Webhook:
+    """The server, from `start` to `close`."""
+
+    connections: Connections
+    """Since `start`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._accounts = Accounts(settings.api_server)
+        self._reads = SharedReads(self._accounts.annotations)
+        self._judge = Judge(self._reads.get, settings.defaults, fails_open=settings.fails_open)
+        self._tls = Tls("webhook", "webhook:")
+        self._bodies = 0
+        self._stops = False
+        app = web.Application(middlewares=[self._let_through])
+        app.router.add_post("/mutate", self._mutate)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        self._runner = web.AppRunner(
+            app, access_log=None, keepalive_timeout=IDLE, shutdown_timeout=_STOPS_WITHIN, logger=ServerLog("webhook")
+        )
+
+    async def start(self) -> None:
+        """Read what is needed, in the background."""
+        await self._runner.setup()
+        assert self._runner.server is not None  # noqa: S101 - since setup
+        self._tls.use(self._settings.tls)
+        self._accounts.start()
+        self.connections = Connections(self._runner.server, self._tls)
+
+    async def close(self) -> None:
+        """Give the answers that have begun, and end everything else."""
+        self._stops = True
+        await self._runner.cleanup()
+        self.connections.close()
+        self._tls.close()
+        await self._reads.close()
+        await self._accounts.close()
+
+    @web.middleware
+    async def _let_through(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """The answer, or why there is none."""
+        with self.connections.answering(request.protocol):
+            try:
+                response = await handler(request)
+            except web.HTTPException as error:
+                response = _plain(error.status, error.reason)
+            except MalformedError as error:
+                log.warning("what was asked is no review of a pod", extra={"reason": str(error)})
+                response = _plain(HTTPStatus.BAD_REQUEST, str(error))
+            except ConnectionError:
+                raise
+            except Exception as error:  # noqa: BLE001 - its text may hold what was sent
+                log.error("unexpected error", extra={"where": request.path, "error": told(error)})  # noqa: TRY400
+                response = _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log of imds-proxy webhook")
+            if self._stops:
+                response.force_close()
+            return response
+
+    async def _mutate(self, request: web.Request) -> web.StreamResponse:
+        if self._tls.client_ca is not None and not _is_certified(request):
+            return _plain(HTTPStatus.FORBIDDEN, "show a certificate of a CA in --client-ca")
+        if request.content_type != _TYPE:
+            return _plain(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send {_TYPE}")
+        review = read_review(await self._body(request))
+        verdict = await self._judge.verdict(review)
+        return web.Response(body=answer(review.uid, verdict), content_type=_TYPE)
+
+    async def _body(self, request: web.Request) -> bytes:
+        """The body, within the limits of size and time."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(_BODY_WITHIN):
+                async for piece in request.content.iter_any():
+                    self._bodies += len(piece)
+                    body += piece
+                    if len(body) > LARGEST:
+                        raise MalformedError(f"the body has more than {LARGEST} bytes")
+                    if self._bodies > _ALL_BODIES:
+                        raise web.HTTPServiceUnavailable
+        except TimeoutError:
+            raise MalformedError(f"the body was not there within {_BODY_WITHIN:g} s") from None
+        finally:
+            self._bodies -= len(body)
+        return bytes(body)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _plain(HTTPStatus.OK, "ok")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        if self._stops or not self._accounts.is_ready:
+            reason = "stopping" if self._stops else "the token for the API server could not be read: see the log"
+            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, reason)
+        return _plain(HTTPStatus.OK, "ok")
+
+
+def _is_certified(request: web.Request) -> bool:
+    """Whether the client has proved itself: what it shows is verified in the handshake."""
+    transport = request.transport
+    found = None if transport is None else transport.get_extra_info("ssl_object")
+    return isinstance(found, ssl.SSLObject) and found.getpeercert(binary_form=True) is not None
+
+
+def _plain(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=f"{text}\n")
