@@ -61,7 +61,8 @@ def test_what_is_made_of_the_chart_is_of_now():
 @pytest.mark.parametrize("version", VALIDATED)
 def test_every_object_is_valid(version):
     """A field that Kubernetes does not know is dropped by a server: a capability that was to be dropped, say."""
-    validate([each for case in CASES for each in documents((GOLDEN / f"{case}.yaml").read_text())], version)
+    cases = [case for case in CASES if version == VALIDATED[-1] or case != "injection-policy"]
+    validate([each for case in cases for each in documents((GOLDEN / f"{case}.yaml").read_text())], version)
 
 
 def test_an_unknown_field_would_be_found():

@@ -13,6 +13,7 @@ LEAVES = {".".join(path): (path, each) for path, each in leaves(schema())}
 NEEDS = {
     "mode": ("sidecar.application.image", "registry.example.com/app:1.0"),
     "metrics.enabled": ("metrics.allowedAddresses", ["10.1.2.0/24"]),
+    "webhook.enabled": ("webhook.tls.mode", "certManager"),
     "metrics.clientCa.secretName": ("metrics.clientCa.configMapName", ""),
 }
 """Values that are an error by themselves, and with which other one they are none."""

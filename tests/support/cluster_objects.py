@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 VALIDATE = Path(sys.executable).parent / "kubernetes-validate"
-VALIDATED = ("1.29", "1.36")
+VALIDATED = ("1.30", "1.36")
 """The oldest that the chart says it runs on, and the one whose API server the tests have."""
 FOREIGN = ("monitoring.coreos.com/", "cert-manager.io/")
 """Groups of kinds that are not Kubernetes' own."""
