@@ -26,17 +26,19 @@ def run(*command, **options):
     return done.stdout
 
 
-def helm(*arguments, home=None, **options):
-    """As `run`, with nothing of the user's own settings, or of a cluster that they lead to.
-
-    Args:
-        home: Where a kubeconfig `config` is, if a cluster is meant.
-    """
+def helm(*arguments, kubeconfig="/nonexistent", **options):
+    """As `run`, with nothing of the user's own settings, or of a cluster that they lead to."""
     assert HELM.exists(), f"{HELM} is missing: make cluster builds it"
     with tempfile.TemporaryDirectory() as empty:
         places = {f"HELM_{kind}_HOME": empty for kind in ("CACHE", "CONFIG", "DATA")}
-        config = str(home / "config") if home else "/nonexistent"
-        return run(HELM, *arguments, env={"PATH": os.environ["PATH"], "KUBECONFIG": config, **places}, **options)
+        environment = {"PATH": os.environ["PATH"], "KUBECONFIG": str(kubeconfig), **places}
+        return run(HELM, *arguments, env=environment, **options)
+
+
+def kubectl(*arguments, kubeconfig="/nonexistent", **options):
+    """As `run`."""
+    environment = {"PATH": os.environ["PATH"], "KUBECONFIG": str(kubeconfig), "HOME": "/nonexistent"}
+    return run(KUBECTL, *arguments, env=environment, **options)
 
 
 def template(*files, values=None, name=RELEASE):
