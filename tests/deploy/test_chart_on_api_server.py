@@ -47,7 +47,7 @@ def has(whole, part):
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_case_is_applied(on, case):
-    """Server-side and strictly, and once more: what the server drops, refuses or warns of differs from what is written."""
+    """Server-side and strictly: nothing is refused or dropped, and what is there is what is written."""
     path = GOLDEN / f"{case}.yaml"
     apply = ("apply", "--server-side", "--validate=strict", "-f", path)
     first = kubectl(*apply, **on)
@@ -81,7 +81,7 @@ def test_pod_security_restricted_takes_sidecar_and_webhook(cluster, case):
 def test_pod_security_restricted_refuses_the_daemonset(cluster):
     """So the README says which label its namespace needs; and so the test above can fail."""
     (workload,) = pods(golden("daemonset"))
-    with pytest.raises(RefusedByServer, match="violates PodSecurity.*host namespaces"):
+    with pytest.raises(RefusedByServer, match=r"violates PodSecurity.*host namespaces"):
         make_pod(cluster, workload, "daemonset-0")
 
 
@@ -91,7 +91,9 @@ def test_the_api_server_takes_the_daemonsets_pod(cluster, on):
     pod = make_pod(cluster, of_kind("DaemonSet", golden("daemonset")), "daemonset-0")
     assert cluster.warnings == []
     assert pod["spec"]["priority"] == 2000001000
-    assert [each["name"] for each in pod["spec"]["volumes"]] == [f"imds-proxy-{n}" for n in ("config", "state", "api-server")]
+    assert [each["name"] for each in pod["spec"]["volumes"]] == [
+        f"imds-proxy-{n}" for n in ("config", "state", "api-server")
+    ]
     kubectl("delete", "--wait=false", "-f", GOLDEN / "daemonset.yaml", **on)
 
 

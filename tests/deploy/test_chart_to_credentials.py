@@ -7,19 +7,21 @@ import json
 import os
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from support.chart import CHART, helm
 from support.clients import executable, on, run
 from support.cluster_parts import make_namespace, make_pod
+from support.control_plane_tls import Pki, ask
 from support.daemon import wait
 from support.kube_apiserver import KubeApiServer
 from support.kubernetes import AUDIENCE, ISSUED
 from support.namespace import container, inside, network_namespace
 from support.node import Node
 
-POD_IP = "10.244.0.1"
+POD_IP = "10.99.0.1"
 FETCH = "import boto3; print(boto3.Session().get_credentials().get_frozen_credentials().access_key)"
 URI = "http://169.254.170.23/v1/credentials"
 INI = "[default]\naws_access_key_id = {0.key_id}\naws_secret_access_key = {0.secret}\n"
@@ -39,7 +41,7 @@ FROM_SECRET = {
 @pytest.fixture(scope="module")
 def node():
     """The network of a node; the present thread is in it, and a process of a pod's own network beside it."""
-    with network_namespace(), container("10.244.0.7/24", f"{POD_IP}/24") as pid:
+    with network_namespace(), container("10.99.0.7/24", f"{POD_IP}/24") as pid:
         with inside(pid):
             subprocess.run(["ip", "route", "add", "default", "via", POD_IP], check=True)
         yield pid
@@ -118,7 +120,11 @@ def fetch(pid, environment):
     base = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
     with inside(pid):
         return subprocess.run(
-            [executable("boto3", "python"), "-c", FETCH], env=base | environment, capture_output=True, text=True, timeout=60,
+            [executable("boto3", "python"), "-c", FETCH],
+            env=base | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
             check=False,
         )
 
@@ -135,7 +141,7 @@ def test_a_pod_has_the_role_that_a_grant_gives_its_service_account(aws, node, cl
     added = host.start("add-addresses", tmp_path / "add-addresses.log")
     assert added.wait(30) == 0, (tmp_path / "add-addresses.log").read_text()
     running(host, "imds-proxy")
-    wait(ready(host, "imds-proxy"), 30, lambda: (tmp_path / "daemon.log").read_text())
+    wait(ready(host, "imds-proxy"), 30, (tmp_path / "daemon.log").read_text)
     done = fetch(node, by_pod(tmp_path, pods_token(cluster)))
     assert done.returncode == 0, done.stderr
     print(f"helm install: {installed:.1f} s; to the credentials in the pod: {time.monotonic() - begin:.1f} s")
@@ -147,3 +153,35 @@ def test_a_pod_has_the_role_that_a_grant_gives_its_service_account(aws, node, cl
     assert refused.returncode != 0
     for state in (tmp_path / "imds-proxy-state").rglob("*.json"):
         assert state.stat().st_mode & 0o077 == 0
+
+
+def test_an_application_has_the_role_from_the_daemon_beside_it(aws, install, running, tmp_path):
+    """Without a right, as another user than root, with the key from a Secret that its group may read."""
+    values = {"mode": "sidecar", "sidecar": {"application": {"image": "app"}}}
+    pod = install(values, "deployments")
+    running(pod, "imds-proxy")
+    wait(ready(pod, "imds-proxy", "startupProbe"), 30, (tmp_path / "daemon.log").read_text)
+    assert pod.probe("imds-proxy", "livenessProbe", POD_IP) == 200
+    own = {each["name"]: each["value"] for each in pod.containers["application"]["env"]}
+    ended = run("boto3", on(f"http://{aws.double.another_address()}") | own, "once")
+    assert ended.status == 0, ended.errors
+    (state,) = (tmp_path / "imds-proxy-state").iterdir()
+    assert (state.stat().st_uid, state.stat().st_mode & 0o777) == (65532, 0o700)
+
+
+def test_metrics_are_for_a_prometheus_that_shows_a_certificate(node, cluster, install, running, tmp_path):
+    """Another host, and any pod, learns whether the daemon is healthy; not which roles and accounts there are."""
+    pki = Pki(tmp_path)
+    files = zip(("tls.crt", "tls.key", "ca.crt"), pki.admin.values(), strict=True)
+    secret = {name: Path(path).read_text() for name, path in files}
+    cluster.call("namespaces/imds-proxy/secrets", metadata={"name": "tls"}, stringData=secret)
+    tls = {"tls": {"secretName": "tls"}, "clientCa": {"secretName": "tls"}}
+    host = install({"metrics": {"enabled": True, **tls}}, "daemonsets", GRANT)
+    assert host.start("add-addresses", tmp_path / "add-addresses.log").wait(30) == 0
+    running(host, "imds-proxy")
+    wait(ready(host, "imds-proxy"), 30, (tmp_path / "daemon.log").read_text)
+
+    with inside(node):
+        paths = ("/metrics", "/healthz")
+        assert [ask(9338, path, pki.prometheus(), POD_IP)[0] for path in paths] == [200, 200]
+        assert [ask(9338, path, pki.context(), POD_IP)[0] for path in paths] == [403, 200]

@@ -22,7 +22,9 @@ root=$1; shift
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 root "$root"
 for entry in /usr /bin /sbin /lib /lib64; do
-    if [ -L $entry ]; then cp -P $entry "$root$entry"; elif [ -d $entry ]; then mkdir "$root$entry"; mount --rbind $entry "$root$entry"; fi
+    if [ -L $entry ]; then cp -P $entry "$root$entry"
+    elif [ -d $entry ]; then mkdir "$root$entry"; mount --rbind $entry "$root$entry"
+    fi
 done
 mkdir "$root/dev" "$root/proc"; mount --rbind /dev "$root/dev"; mount --rbind /proc "$root/proc"
 cp -a /etc "$root/etc"
@@ -47,7 +49,9 @@ class Node:
         self._namespace, self._name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         self._account = pod["spec"]["serviceAccountName"]
         self._pod = pod["spec"]["securityContext"]
-        self.containers = {each["name"]: each for part in ("initContainers", "containers") for each in pod["spec"][part]}
+        self.containers = {
+            each["name"]: each for part in ("initContainers", "containers") for each in pod["spec"][part]
+        }
         self._volumes = {volume["name"]: self._make(volume) for volume in pod["spec"]["volumes"]}
 
     def start(self, name, log, **variables):
@@ -84,7 +88,9 @@ class Node:
         """The command line up to the container's own."""
         root = self._folder / f"root-of-{name}"
         root.mkdir(exist_ok=True)
-        mounts = [(place, place, "ro") for place in dict.fromkeys((Path(sys.base_prefix), ROOT)) if place != Path("/usr")]
+        mounts = [
+            (place, place, "ro") for place in dict.fromkeys((Path(sys.base_prefix), ROOT)) if place != Path("/usr")
+        ]
         for mount in self.containers[name].get("volumeMounts", []):
             source = self._volumes[mount["name"]] / mount.get("subPath", "")
             mounts.append((source.resolve(), mount["mountPath"], "ro" if mount.get("readOnly") else "rw"))
@@ -117,7 +123,9 @@ class Node:
             return {source["serviceAccountToken"]["path"]: token.encode()}
         kind = "secret" if "secret" in source else "configMap"
         found = self._server.ask("GET", f"/api/v1/namespaces/{self._namespace}/{kind.lower()}s/{source[kind]['name']}")
-        data = {name: base64.b64decode(each) if kind == "secret" else each.encode() for name, each in found["data"].items()}
+        data = {
+            name: base64.b64decode(each) if kind == "secret" else each.encode() for name, each in found["data"].items()
+        }
         items = source[kind].get("items")
         return {each["path"]: data[each["key"]] for each in items} if items else data
 
