@@ -138,6 +138,9 @@ def sidecar(**values):
         (daemonset(metrics={"podMonitor": {"enabled": True}}), "do nothing while metrics.enabled is false"),
         (daemonset(metrics={"port": 80}), "give them different ones"),
         ({"mode": "sidecar", "config": CONFIG}, "sidecar.application.image: say which application"),
+        (sidecar(state={"type": "hostPath"}), "hostPath needs mode: daemonset"),
+        (daemonset(daemonset={"dnsPolicy": "Default"}), "write the API server's address there"),
+        (daemonset(injectionPolicy={"enabled": True}, webhook={"audience": "vault"}), "none of serviceAccounts.audiences"),
         (sidecar(webhook={"enabled": True}), "they need mode: daemonset"),
         (sidecar(injectionPolicy={"enabled": True}), "they need mode: daemonset"),
     ],
@@ -146,6 +149,11 @@ def test_values_that_contradict_each_other_are_told(values, words):
     """Before anything is installed, and in a sentence."""
     with pytest.raises(AssertionError, match=words):
         template(values=values)
+
+
+def test_the_injection_policy_is_refused_where_the_cluster_is_too_old_for_it():
+    with pytest.raises(AssertionError, match=r"needs Kubernetes 1.36, and this is v1.35.0"):
+        template(values=daemonset(injectionPolicy={"enabled": True}), kube_version="1.35.0")
 
 
 @pytest.mark.parametrize("case", CASES)
