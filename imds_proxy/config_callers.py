@@ -4,9 +4,10 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from imds_proxy.config_values import DEFAULT_LISTEN, MINUTE, AbsolutePath, HttpUrl, Listen, RoleName, Seconds, Table
+from imds_proxy.addresses import DEFAULT_LISTEN
+from imds_proxy.config_values import MINUTE, AbsolutePath, HttpUrl, Listen, RoleName, Seconds, Table
 
 EKS_AUDIENCE = "pods.eks.amazonaws.com"
 
@@ -32,7 +33,29 @@ def _account(value: str) -> str:
     return value
 
 
+def _listed(value: object) -> object:
+    """One text as an array of one; an array as the tuple that it is once it went through a function."""
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise ValueError("expected text in quotes, or an array of such")
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("names the same twice")
+    return values
+
+
 Network = Annotated[str, AfterValidator(_network)]
+Audience = Annotated[str, StringConstraints(min_length=1)]
+Audiences = Annotated[
+    tuple[Audience, ...],
+    Field(min_length=1),
+    AfterValidator(_distinct),
+    BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+]
 AccountName = Annotated[str, StringConstraints(min_length=1), AfterValidator(_account)]
 AccountNumber = Annotated[int, Field(ge=0, lt=2**32 - 1)]
 ServiceAccountName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}/([a-z0-9][a-z0-9.-]{0,252}|\*)$")]
@@ -71,7 +94,7 @@ class ServiceAccountsConfig(Table):
     issuer: str = Field(min_length=1, description="what a token's iss has to be")
     jwks_url: HttpUrl | None = Field(None, description="the cluster's keys, as in https://API-SERVER/openid/v1/jwks")
     jwks_file: AbsolutePath | None = Field(None, description="the same in a file; read again when it changes")
-    audience: str = Field(EKS_AUDIENCE, min_length=1, description="what a token's aud has to hold")
+    audience: Audiences = Field((EKS_AUDIENCE,), description="a token's aud has to hold it; of a list, one of them")
     ca_bundle: AbsolutePath | None = Field(None, description="for jwks_url; left out: AWS_CA_BUNDLE, or the system's")
     token_file: AbsolutePath | None = Field(None, description="bearer token for jwks_url; read at every fetch")
     leeway: Seconds = Field(30, ge=0, le=5 * MINUTE, description="how far clocks may differ")

@@ -4,11 +4,12 @@ import errno
 import socket
 from collections.abc import Mapping
 
-from imds_proxy.config_values import SYSTEMD_PREFIX, split_listen
+from imds_proxy.addresses import SYSTEMD_PREFIX, split_listen
 from imds_proxy.errors import ListenError
 
 _BACKLOG = 4096
 _LOWEST_FREE_PORT = 1024
+_OF_PODS = frozenset(("169.254.170.23", "fd00:ec2::23"))
 
 
 def open_listener(listen: str, passed: Mapping[str, socket.socket]) -> socket.socket:
@@ -63,7 +64,10 @@ def _bind(host: str, port: int) -> socket.socket:
 def _advice(error: OSError, host: str, port: int) -> str:
     match error.errno:
         case errno.EADDRNOTAVAIL:
-            return f"put the address on this host first: ip address add {host}/{128 if ':' in host else 32} dev lo"
+            verb = "imds-proxy add-addresses, or " if host in _OF_PODS else ""
+            return (
+                f"put the address on this host first: {verb}ip address add {host}/{128 if ':' in host else 32} dev lo"
+            )
         case errno.EADDRINUSE:
             return f"see who has it: ss -ltnp 'sport = :{port}'"
         case errno.EACCES if port < _LOWEST_FREE_PORT:

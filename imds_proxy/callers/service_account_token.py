@@ -77,8 +77,9 @@ def account_of(claims: dict[str, Any], settings: ServiceAccountsConfig, now: flo
     """
     if claims.get("iss") != settings.issuer:
         raise NotAccepted("the token is of another issuer")
-    audience = claims.get("aud")
-    if settings.audience not in (audience if isinstance(audience, list) else [audience]):
+    said = claims.get("aud")
+    audiences = said if isinstance(said, list) else [said]
+    if not any(audience in audiences for audience in settings.audience):
         raise NotAccepted("the token is for another audience")
     _check_times(claims, settings.leeway, now)
     return _account(claims)

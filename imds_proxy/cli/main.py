@@ -20,6 +20,7 @@ _VERBS = (
     "credential-process",
     "rotate-base-key",
     "rotate-tokens",
+    "add-addresses",
     "codedeploy",
     "webhook",
     "config",

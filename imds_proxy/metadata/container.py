@@ -1,7 +1,8 @@
 """The container credentials protocol (ECS, EKS Pod Identity).
 
 `/roles/NAME` takes the token of that role, or one from a token file that a grant names; `/v1/credentials` takes a
-Kubernetes service account's token and answers with the role of that account.
+Kubernetes service account's token and answers with the role of that account; `/v1/credentials/ROLE` with the one of its
+roles that is asked for.
 """
 
 import json
@@ -13,7 +14,9 @@ from typing import Protocol
 from imds_proxy.callers import Caller, Grants, ServiceAccount
 from imds_proxy.callers.service_accounts import KeysMissing, NotAccepted
 from imds_proxy.clock import Clock
+from imds_proxy.metadata.asked_role import AskedRoles
 from imds_proxy.metadata.message import JSON, Request, Response
+from imds_proxy.metadata.refused_roles import RefusedRoles, shown
 from imds_proxy.metadata.routes import CREDENTIALS, SERVICE_ACCOUNT, Route
 from imds_proxy.metadata.tokens import Tokens
 from imds_proxy.renewal.keeper import Keeper
@@ -36,6 +39,7 @@ class ContainerCredentials:
         grants: Which roles a caller may have.
         keepers: The roles that are handed out.
         sessions: Those with a session for each service account.
+        role_arns: The ARN of each role, where the config says it.
         tokens: What proves who asks.
         clock: Wall time.
         role_token_uids: The users for whom a role's own token counts; None: for whoever shows it. Where there are
@@ -48,6 +52,7 @@ class ContainerCredentials:
         grants: Grants,
         keepers: Mapping[str, Keeper],
         sessions: Mapping[str, Sessions],
+        role_arns: Mapping[str, str | None],
         tokens: Tokens,
         clock: Clock,
         role_token_uids: frozenset[int] | None,
@@ -59,6 +64,8 @@ class ContainerCredentials:
         self._sessions = sessions
         self._tokens = tokens
         self._clock = clock
+        self._asked = AskedRoles(role_arns, keepers)
+        self._refused = RefusedRoles(clock)
 
     def answer(self, request: Request, route: Route) -> Response:
         """The answer for a role, or for a service account."""
@@ -66,7 +73,7 @@ class ContainerCredentials:
             return error(405, "MethodNotAllowed", "only GET and HEAD", "Allow: GET, HEAD\r\n")
         token = request.headers.get("authorization", "").strip()
         if route.document == SERVICE_ACCOUNT:
-            return self._of_service_account(request, token)
+            return self._of_service_account(request, token, route.name)
         return self._of_role(request, route.name, token.encode("latin-1"))
 
     def _of_role(self, request: Request, name: str, token: bytes) -> Response:
@@ -95,21 +102,33 @@ class ContainerCredentials:
             log.warning("a role's own token came from another user than root and the daemon's: refused", extra=extra)
         return False
 
-    def _of_service_account(self, request: Request, token: str) -> Response:
+    def _of_service_account(self, request: Request, token: str, asked: str) -> Response:
         try:
             account = self._tokens.service_accounts.verify(token, self._clock.wall())
         except KeysMissing as missing:
             return error(503, "KeysUnavailable", missing.message)
         except NotAccepted as refused:
-            return error(401, "AccessDenied", refused.message)
+            return error(401, "AccessDenied", refused.message)._replace(reason=refused.message)
         caller = replace(request.caller, service_account=account)
-        name = next(iter(self._grants.roles_for(caller)), None)
+        granted = self._grants.roles_for(caller)
+        name = self._asked.among(granted, asked) if asked else next(iter(granted), None)
         if name is None:
-            return error(403, "AccessDenied", "no role is granted to this service account")._replace(caller=caller)
+            return self._not_granted(account, asked, granted)._replace(caller=caller)
         if (sessions := self._sessions.get(name)) is not None:
             return _document(sessions.serve(account), name, caller)
         keeper = self._keepers.get(name)
         return _document(keeper.serve() if keeper is not None else None, name, caller)
+
+    def _not_granted(self, account: ServiceAccount, asked: str, granted: tuple[str, ...]) -> Response:
+        """The same answer whether the role that is asked for exists or not."""
+        words = "no role is granted to this service account"
+        if granted:
+            words = "the service account's role-arn annotation asks for another role than is granted to it"
+        reason = words
+        if asked:
+            self._refused.tell(account, asked, granted, self._asked.without_arn(granted))
+            reason = f"asks for {shown(asked)}; granted: {', '.join(granted) or 'nothing'}"
+        return error(403, "AccessDenied", words)._replace(reason=reason)
 
 
 def _document(held: Held | None, role: str, caller: Caller) -> Response:

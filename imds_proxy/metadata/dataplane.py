@@ -92,6 +92,7 @@ class DataPlane:
             protocol=response.protocol,
             status=response.status,
             key=response.key,
+            reason=response.reason,
             user_agent=request.headers.get("user-agent", ""),
             inode=request.inode,
         )
@@ -137,6 +138,7 @@ def data_plane(
             grants=grants,
             keepers=served,
             sessions=sessions,
+            role_arns={name: role.role_arn for name, role in config.roles.items()},
             tokens=tokens,
             clock=clock,
             role_token_uids=frozenset({0, os.geteuid()}) if config.grants else None,

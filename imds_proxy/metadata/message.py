@@ -45,6 +45,7 @@ class Response(NamedTuple):
         role: The role that was asked for, in a client's words, or handed out; for the audit.
         key: The last four characters of the key id handed out, for the audit.
         caller: Who asked, where the request's token says more than its connection; for the audit.
+        reason: Why it was refused, where the status leaves that open; for the audit.
         slow: Send it a second late and then close: its caller is over the rate limit.
     """
 
@@ -57,6 +58,7 @@ class Response(NamedTuple):
     role: str = ""
     key: str = ""
     caller: Caller | None = None
+    reason: str = ""
     slow: bool = False
 
 

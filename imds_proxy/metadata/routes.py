@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
+from imds_proxy.metadata.asked_role import asked_role
+
 TOKEN: Final = "token"  # noqa: S105 - a document's name
 VERSIONS: Final = "versions"
 IAM: Final = "iam"
@@ -18,7 +20,7 @@ EXTENDED: Final = "credentials_extended"
 CONTAINER: Final = "container"
 """A role by its name, over the container protocol; answered as CREDENTIALS, like the next."""
 SERVICE_ACCOUNT: Final = "service_account"
-"""The role of whoever shows a service account's token."""
+"""The role of whoever shows a service account's token; its name is the role asked for, empty where none is."""
 INSTANCE: Final = "instance"
 UNKNOWN: Final = "unknown"
 
@@ -35,11 +37,12 @@ class Route:
 
 def route(target: str) -> Route:
     """The route of a request target."""
-    match segments(target):
+    parts = _parts(target)
+    match [unquote(part) for part in parts] if "%" in target else parts:
         case ["roles", name]:
             return Route(CONTAINER, name)
-        case ["v1", "credentials"]:
-            return Route(SERVICE_ACCOUNT)
+        case ["v1", "credentials", *asked]:
+            return Route(SERVICE_ACCOUNT, asked_role("/".join(parts[2:])) if asked else "")
         case ["roles" | "v1", *_]:
             return Route(CONTAINER)
         case ["latest", "api", "token"]:
@@ -66,10 +69,9 @@ def _iam(path: list[str]) -> Route:
     return Route(UNKNOWN)
 
 
-def segments(target: str) -> list[str]:
-    """A request target's path as decoded segments; repeated and final slashes do not count."""
+def _parts(target: str) -> list[str]:
+    """A request target's path between its slashes; repeated and final ones do not count."""
     path = target.partition("?")[0]
     if path[:7].lower() == "http://":  # absolute form, as through a proxy
         path = path[7:].partition("/")[2]
-    parts = [part for part in path.split("/") if part]
-    return [unquote(part) for part in parts] if "%" in path else parts
+    return [part for part in path.split("/") if part]

@@ -73,7 +73,7 @@ class Audit:
         self._formatter = JsonFormatter()
         self._writer: AuditWriter | None = None
 
-    def record(
+    def record(  # noqa: PLR0913 - a line's fields, each by its name
         self,
         who: Who,
         *,
@@ -82,6 +82,7 @@ class Audit:
         protocol: str,
         status: int,
         key: str,
+        reason: str = "",
         user_agent: str,
         inode: int,
     ) -> None:
@@ -94,16 +95,19 @@ class Audit:
             protocol: By which way.
             status: Of the answer; 0: the connection was closed without one.
             key: The last four characters of the key id handed out.
+            reason: Why it was refused, where the status leaves that open.
             user_agent: A client's words.
             inode: Of the client's socket, 0 where it is not known.
         """
         role = role[:ROLE_LENGTH]
         window = self._handed_out if status == OK else self._refused
         account = who.service_account
-        kind = (who.uid, who.address, who.listener, account, who.token_file, role, status, document, protocol, key)
+        place = who.uid, who.address, who.listener, account, who.token_file
+        kind = (*place, role, reason, status, document, protocol, key)
         burst = window.bursts.get(kind)
         if burst is None and status != OK and self._names.get(who, 0) >= MOST_NAMES:
-            role, kind = OTHERS, (*kind[:5], OTHERS, *kind[6:])
+            role, reason = OTHERS, ""
+            kind = (*place, role, reason, status, document, protocol, key)
             burst = window.bursts.get(kind)
         if burst is not None:
             burst.count += 1
@@ -112,7 +116,7 @@ class Audit:
                 self._names[who] += 1
             words, search = user_agent[:USER_AGENT_LENGTH], self._search(who.uid, inode)
             began = self._clock.wall()
-            window.bursts[kind] = Burst(began, who, role, document, protocol, status, key, words, search)
+            window.bursts[kind] = Burst(began, who, role, document, protocol, status, key, reason, words, search)
             asyncio.get_running_loop().call_later(WINDOW, self._end, window, kind)
         else:
             self._count_more(window)

@@ -10,6 +10,7 @@ log = logging.getLogger("imds_proxy.audit")
 
 ROLE_LENGTH: Final = 64
 USER_AGENT_LENGTH: Final = 128
+_REASON_LENGTH: Final = 1024  # an ARN may have 600 characters, and granted roles may be many
 _WORD_LENGTH: Final = 256  # what the host and the config say: names, addresses, paths
 _UNSAFE = re.compile("[^ -~]")
 
@@ -62,6 +63,7 @@ class Burst:
         protocol: By which way.
         status: Of the answer; 0: the connection was closed without one.
         key: The last four characters of the key id; "" where none was handed out.
+        reason: Why it was refused; "" where the status says all.
         user_agent: Of the first request, in a client's words.
         process: The search for the first one's process; None where there is nothing to go by.
         count: How many there were.
@@ -74,6 +76,7 @@ class Burst:
     protocol: str
     status: int
     key: str
+    reason: str
     user_agent: str
     process: Future[Process | None] | None
     count: int = 1
@@ -97,6 +100,7 @@ def burst_record(burst: Burst) -> logging.LogRecord:
         "protocol": burst.protocol,
         "status": burst.status if burst.status != _NO_ANSWER else "closed",
         "key": _safe(burst.key[-4:], ROLE_LENGTH),
+        "reason": _safe(burst.reason, _REASON_LENGTH),
         "user_agent": _safe(burst.user_agent, USER_AGENT_LENGTH),
         "count": burst.count,
     }

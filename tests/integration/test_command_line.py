@@ -25,6 +25,7 @@ VERBS = [
     "credential-process",
     "rotate-base-key",
     "rotate-tokens",
+    "add-addresses",
     "codedeploy",
     "webhook",
     "config",

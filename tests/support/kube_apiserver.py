@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from imds_proxy.demo.aws_double import free_port
 from support.kubernetes import ISSUER
 
-PROGRAMS = ("KUBE_APISERVER", "ETCD")
 BUILT = Path(os.environ.get("IMDS_PROXY_CLUSTER") or Path(__file__).parents[2] / ".cache/cluster")
 ADMIN = "an-admins-own-static-token"
 MAKE = {"rsa": lambda: rsa.generate_private_key(65537, 2048), "ec": lambda: ec.generate_private_key(ec.SECP256R1())}

@@ -33,10 +33,12 @@ ANSWER = {
     "protocol": "imds_v2",
     "status": 200,
     "key": "AAAA",
+    "reason": "",
     "user_agent": "aws-cli/2.30.0",
     "inode": 0,
 }
 DENIED = ANSWER | {"status": 404, "key": ""}
+POD_DENIED = DENIED | {"status": 403, "protocol": "container", "role": ""}
 
 
 class Found(NamedTuple):
@@ -388,6 +390,35 @@ async def test_searches_that_never_end_do_not_pile_up():
     await audit.close()
     assert time.monotonic() - began < 1
     hang.set()
+
+
+# Why
+
+ASKS = "asks for arn:aws:iam::123456789012:role/{}; granted: a, b"
+
+
+async def test_a_refusal_says_why_and_another_reason_is_another_line():
+    """Of two annotations that no grant fits, the operator would see one."""
+    why = [POD_DENIED | {"reason": ASKS.format(name)} for name in ("one", "two", "one")]
+    told = await told_with(lambda *_: None, *[(POD, answer) for answer in why])
+    assert Counter((line["reason"], line["count"]) for line in told) == {
+        (ASKS.format("one"), 2): 1,
+        (ASKS.format("two"), 1): 1,
+    }
+
+
+async def test_reasons_that_a_client_invents_are_one_line():
+    told = await told_with(lambda *_: None, *[(POD, POD_DENIED | {"reason": ASKS.format(n)}) for n in range(100)])
+    assert len(told) == audit_module.MOST_NAMES + 1
+    [others] = [line for line in told if "reason" not in line]
+    assert (others["role"], others["count"]) == ("*", 100 - audit_module.MOST_NAMES)
+
+
+def test_a_reason_is_cut_and_harmless():
+    """It may name as many roles as the config has."""
+    line = json.loads(JsonFormatter().format(line_of(POD, **POD_DENIED | {"reason": "a\x1b[2J" + "x" * 5000})))
+    assert line["reason"] == "a?[2J" + "x" * 1019
+    assert "reason" not in json.loads(JsonFormatter().format(line_of(POD)))
 
 
 # What it costs

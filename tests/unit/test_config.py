@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from imds_proxy.addresses import split_listen
 from imds_proxy.config import Config
 from imds_proxy.config_file import load, parse
-from imds_proxy.config_values import parse_duration, split_listen
+from imds_proxy.config_values import parse_duration
 from imds_proxy.errors import ConfigError
 from support.plane import role_table
 
@@ -225,3 +226,28 @@ def test_a_mistake_does_not_repeat_what_was_written():
     with pytest.raises(ConfigError) as caught:
         parse({"roles": role_table(external_id="wJalrXUtnFEMI K7MDENG")}, "t")
     assert "wJalr" not in str(caught.value)
+
+
+def with_audience(value):
+    return {"roles": role_table(), "service_accounts": {"issuer": "i", "jwks_file": "/k", "audience": value}}
+
+
+@pytest.mark.parametrize(("value", "taken"), [("a", ("a",)), (["a"], ("a",)), (["a", "b"], ("a", "b"))])
+def test_an_audience_is_text_or_an_array(value, taken):
+    """The key took text alone before there could be several."""
+    assert parse(with_audience(value), "test").service_accounts.audience == taken
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([], "audience: expected at least one"),
+        (["a", "a"], "audience: names the same twice"),
+        (["a", ""], "audience.1: should have at least 1 character"),
+        (["a", 7], 'audience.1: expected text in quotes, as in "text"'),
+        (7, "audience: expected text in quotes, or an array of such"),
+        ({"a": True}, "audience: expected text in quotes, or an array of such"),
+    ],
+)
+def test_an_audience_that_cannot_be_meant_is_told(value, words):
+    assert mistakes(with_audience(value)) == [f"service_accounts.{words}"]

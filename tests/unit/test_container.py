@@ -69,6 +69,7 @@ class Container:
             grants=Grants(config.grants, None),
             keepers=keepers,
             sessions=sessions or {},
+            role_arns={name: role.role_arn for name, role in config.roles.items()},
             tokens=tokens,
             clock=Clock(),
             role_token_uids=role_token_uids,
@@ -220,8 +221,8 @@ ACCOUNTS = [
 ]
 
 
-def of_account(container, token, **caller):
-    answer = container.ask("/v1/credentials", token, **caller)
+def of_account(container, token, asked="", **caller):
+    answer = container.ask(f"/v1/credentials{asked}", token, **caller)
     body = json.loads(answer.body)
     return body["RoleArn"].rpartition("/")[2] if answer.status == 200 else (answer.status, body["code"])
 
@@ -260,6 +261,79 @@ async def test_each_service_account_has_its_own_session_where_the_role_says_so(c
     assert sessions.asked == [SHOP]
     assert of_account(container, "other") == (403, "AccessDenied")
     assert sessions.asked == [SHOP]
+
+
+def arn(name, account="123456789012"):
+    return f"arn:aws:iam::{account}:role/path/{name}"
+
+
+async def test_an_account_has_the_one_of_its_roles_that_it_asks_for(container):
+    """Of two roles it would always have the first, whatever its annotation says."""
+    container.build(ACCOUNTS)
+    for name in ("a", "b"):
+        for asked in (name, arn(name), arn(name).replace(":", "%3A").replace("/", "%2f")):
+            assert of_account(container, "shop", f"/{asked}") == name
+            assert of_account(container, "shop", f"//{asked}//?x=y") == name
+
+
+@pytest.mark.parametrize(
+    "asked", ["c", "nobodys", arn("c"), arn("nobodys"), arn("a", "210987654321"), "%00", "a%41", "*"]
+)
+async def test_a_role_that_is_not_granted_cannot_be_asked_for(container, asked):
+    """The value is what a client says: it would open every role of the config."""
+    container.build(ACCOUNTS)
+    answer = container.ask(f"/v1/credentials/{asked}", "shop")
+    body = json.loads(answer.body)
+    assert (answer.status, body["code"], body["Code"]) == (403, "AccessDenied", "AccessDenied")
+    assert "annotation asks for another role than is granted" in body["message"]
+    assert len({container.ask(f"/v1/credentials/{each}", "shop").body for each in (asked, "c", "nobodys")}) == 1
+    assert "; granted: a, b" in answer.reason
+
+
+async def test_who_is_granted_nothing_sees_no_difference(container):
+    """Whoever has a pod could find out which roles there are."""
+    container.build(ACCOUNTS)
+    said = {container.ask(f"/v1/credentials{each}", "other")[:3] for each in ("", "/a", "/nobodys", f"/{arn('a')}")}
+    assert len(said) == 1
+    assert said.pop()[0] == 403
+    assert container.ask("/v1/credentials", "other").reason == "no role is granted to this service account"
+    assert container.ask("/v1/credentials/a", "other").reason == "asks for a; granted: nothing"
+
+
+async def test_a_token_that_is_not_believed_has_nothing_by_asking(container):
+    container.build(ACCOUNTS)
+    assert of_account(container, "wrong", "/a") == (401, "AccessDenied")
+    assert of_account(container, "early", "/a") == (503, "KeysUnavailable")
+    assert container.ask("/v1/credentials/a", "wrong").reason == "no such token"
+
+
+async def test_a_session_of_its_own_can_be_asked_for(container):
+    container.build(ACCOUNTS)
+    sessions = Sessions(container.keepers["pods"].serve())
+    grants = [{"role": "a", "service_account": "shop/*"}, {"role": "tagged", "service_account": "shop/*"}]
+    container.build(grants, sessions={"tagged": sessions})
+    assert of_account(container, "shop") == of_account(container, "shop", f"/{arn('a')}") == "a"
+    assert sessions.asked == []
+    assert of_account(container, "shop", f"/{arn('tagged')}") == "pods"
+    assert sessions.asked == [SHOP]
+
+
+async def test_the_log_says_once_who_asks_for_what(container, caplog):
+    """An operator sees why a pod has no role, and a pod in a loop fills no disk."""
+    container.build(ACCOUNTS)
+    for _ in range(50):
+        container.ask(f"/v1/credentials/{arn('c')}", "shop")
+    [line] = caplog.records
+    assert (line.service_account, line.asks_for, line.granted) == ("shop/frontend", arn("c"), "a, b")
+    assert "[[grants]]" in line.advice
+    container.ask("/v1/credentials/%1b%5b2J", "shop")
+    assert caplog.records[-1].asks_for == "something that is no role"
+
+
+async def test_only_reading_a_role_that_is_asked_for_is_answered(container):
+    container.build(ACCOUNTS)
+    assert container.ask("/v1/credentials/a", "shop", method="PUT").status == 405
+    assert container.ask("/v1/credentials/a", "shop", method="HEAD").status == 200
 
 
 async def test_a_role_without_credentials_is_said_to_be_one(container):

@@ -63,6 +63,12 @@ WRONG = [
     ({"jwks_url": None, "jwks_file": "k"}, "absolute path"),
     ({"issuer": ""}, "issuer"),
     ({"audience": ""}, "audience"),
+    ({"audience": []}, "audience"),
+    ({"audience": [AUDIENCE, ""]}, "audience"),
+    ({"audience": [AUDIENCE, AUDIENCE]}, "names the same twice"),
+    ({"audience": 7}, "or an array of such"),
+    ({"audience": {AUDIENCE: True}}, "audience"),
+    ({"audience": [[AUDIENCE]]}, "audience"),
     ({"leeway": "1h"}, "leeway"),
     ({"algorithms": ["none"]}, "algorithms"),
 ]
@@ -95,6 +101,33 @@ def test_a_token_without_a_pod_is_its_accounts():
 def test_an_audience_is_one_or_several(audience):
     """RFC 7519 has both forms."""
     assert ACCOUNTS.verify(token(aud=audience), NOW) == POD
+
+
+STS = "sts.amazonaws.com"
+
+
+@pytest.mark.parametrize("audience", [AUDIENCE, STS, [STS], [AUDIENCE, STS], ["vault", STS]], ids=repr)
+def test_of_several_configured_audiences_one_is_enough(audience):
+    """Pods made for EKS Pod Identity and pods made for web identity would not both have their roles."""
+    subject = accounts(audience=[AUDIENCE, STS])
+    assert subject.verify(token(aud=audience), NOW) == POD
+    for other in (
+        "vault",
+        ["vault"],
+        STS.upper(),
+        STS + "/",
+        f"{AUDIENCE} {STS}",
+        f"{AUDIENCE},{STS}",
+        [AUDIENCE[:-1]],
+    ):
+        assert refused(token(aud=other), subject=subject) == "the token is for another audience"
+
+
+def test_one_configured_audience_is_a_list_of_one():
+    assert accounts(audience=STS)._settings == accounts(audience=[STS])._settings
+    assert accounts()._settings.audience == (AUDIENCE,)
+    assert accounts(audience=STS).verify(token(aud=STS), NOW) == POD
+    refused(token(), subject=accounts(audience=STS))  # the default one is not added to it
 
 
 @pytest.mark.parametrize("algorithm", ["RS384", "RS512"])

@@ -8,6 +8,7 @@ would leave open which one holds: that is refused here, not in a pod that crashe
 {{- if not $config.roles }}{{ fail "config: say at least one role, as in [roles.app] with role_arn = \"arn:aws:iam::ACCOUNT:role/NAME\"" }}{{ end -}}
 {{- if not (has (get $config "state_dir" | default "") (list "" "/var/lib/imds-proxy")) }}{{ fail "config: state_dir is /var/lib/imds-proxy, where the chart mounts the value state; or \"\", to keep nothing" }}{{ end -}}
 {{- if not (hasKey $config "state_dir") }}{{ $_ := set $config "state_dir" "/var/lib/imds-proxy" }}{{ end -}}
+{{- if eq (int .Values.metrics.port) (int (ternary .Values.daemonset.port .Values.sidecar.port (eq .Values.mode "daemonset"))) }}{{ fail "metrics.port is the port where credentials are served: give them different ones" }}{{ end -}}
 {{- $made := dict "metadata" (dict "listen" (include "imds-proxy.listen" . | fromJsonArray)) "admin" (include "imds-proxy.admin" . | fromJson) -}}
 {{- if eq .Values.mode "daemonset" -}}
 {{- if not $config.grants }}{{ fail "config: say in [[grants]] which service_account may have which role: every pod of a node reaches the daemon there" }}{{ end -}}

@@ -24,6 +24,12 @@ app.kubernetes.io/name: {{ include "imds-proxy.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Pods of the daemon, and not those of the webhook. */}}
+{{- define "imds-proxy.daemonSelector" -}}
+{{ include "imds-proxy.selectorLabels" . }}
+app.kubernetes.io/component: daemon
+{{- end -}}
+
 {{- define "imds-proxy.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "imds-proxy.selectorLabels" . }}

@@ -10,33 +10,34 @@ env:
 {{- end }}
 volumeMounts:
   # A file by itself, so that other volumes can be mounted beside it; a change of it replaces the pods.
-  - {name: config, mountPath: /etc/imds-proxy/config.toml, subPath: config.toml, readOnly: true}
-  - {name: state, mountPath: /var/lib/imds-proxy}
+  - {name: imds-proxy-config, mountPath: /etc/imds-proxy/config.toml, subPath: config.toml, readOnly: true}
+  - {name: imds-proxy-state, mountPath: /var/lib/imds-proxy}
   {{- if .Values.secretFiles }}
-  - {name: secrets, mountPath: /etc/imds-proxy/secrets, readOnly: true}
+  - {name: imds-proxy-secrets, mountPath: /etc/imds-proxy/secrets, readOnly: true}
   {{- end }}
   {{- if .Values.metrics.tls.secretName }}
-  - {name: tls, mountPath: /etc/imds-proxy/tls, readOnly: true}
+  - {name: imds-proxy-tls, mountPath: /etc/imds-proxy/tls, readOnly: true}
   {{- end }}
   {{- if .Values.awsToken.enabled }}
-  - {name: aws-token, mountPath: /var/run/secrets/imds-proxy/aws, readOnly: true}
+  - {name: imds-proxy-aws-token, mountPath: /var/run/secrets/imds-proxy/aws, readOnly: true}
   {{- end }}
   {{- if eq .Values.mode "daemonset" }}
-  - {name: api-server, mountPath: /var/run/secrets/imds-proxy/api-server, readOnly: true}
+  - {name: imds-proxy-api-server, mountPath: /var/run/secrets/imds-proxy/api-server, readOnly: true}
   {{- end }}
 {{- end -}}
 
+{{/* Their names are not those that an application would give to its own. */}}
 {{- define "imds-proxy.volumes" -}}
-- name: config
+- name: imds-proxy-config
   configMap: {name: {{ include "imds-proxy.fullname" . }}}
-- name: state
+- name: imds-proxy-state
   {{- if eq .Values.state.type "hostPath" }}
   hostPath: {path: {{ .Values.state.path | quote }}, type: DirectoryOrCreate}
   {{- else }}
-  emptyDir: {medium: Memory, sizeLimit: {{ .Values.state.sizeLimit }}}
+  emptyDir: {medium: Memory, sizeLimit: {{ .Values.state.sizeLimit | quote }}}
   {{- end }}
 {{- with .Values.secretFiles }}
-- name: secrets
+- name: imds-proxy-secrets
   projected:
     # Root's to read, and the group's where the pod has an fsGroup: the daemon refuses keys that everybody can read.
     defaultMode: 0400
@@ -47,33 +48,33 @@ volumeMounts:
       {{- end }}
 {{- end }}
 {{- if .Values.metrics.tls.secretName }}
-- name: tls
+- name: imds-proxy-tls
   projected:
     defaultMode: 0400
     sources:
       - secret:
-          name: {{ .Values.metrics.tls.secretName }}
+          name: {{ .Values.metrics.tls.secretName | quote }}
           items: [{key: tls.crt, path: tls.crt}, {key: tls.key, path: tls.key}]
       {{- with .Values.metrics.clientCa }}
       {{- if or .secretName .configMapName }}
       - {{ ternary "secret" "configMap" (ne .secretName "") }}:
-          name: {{ .secretName | default .configMapName }}
-          items: [{key: {{ .key }}, path: client-ca.crt}]
+          name: {{ .secretName | default .configMapName | quote }}
+          items: [{key: {{ .key | quote }}, path: client-ca.crt}]
       {{- end }}
       {{- end }}
 {{- end }}
 {{- if .Values.awsToken.enabled }}
-- name: aws-token
+- name: imds-proxy-aws-token
   projected:
     defaultMode: 0400
     sources:
       - serviceAccountToken:
-          audience: {{ .Values.awsToken.audience }}
+          audience: {{ .Values.awsToken.audience | quote }}
           expirationSeconds: {{ .Values.awsToken.expirationSeconds | int }}
           path: token
 {{- end }}
 {{- if eq .Values.mode "daemonset" }}
-- name: api-server
+- name: imds-proxy-api-server
   projected:
     defaultMode: 0400
     sources:
@@ -85,6 +86,7 @@ volumeMounts:
 {{- define "imds-proxy.podMetadata" -}}
 labels:
   {{- include "imds-proxy.labels" . | nindent 2 }}
+  app.kubernetes.io/component: daemon
   {{- with .Values.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -105,7 +107,7 @@ annotations:
 {{- with index . 0 -}}
 host: {{ ternary "::1" "127.0.0.1" (and .Values.metrics.enabled (eq .Values.metrics.address "::")) | quote }}
 path: {{ index $ 1 }}
-port: metrics
+port: imds-metrics
 scheme: {{ include "imds-proxy.scheme" . }}
 {{- end -}}
 {{- end -}}

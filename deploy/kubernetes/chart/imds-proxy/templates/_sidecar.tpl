@@ -6,7 +6,7 @@ until there are credentials, and a Job ends when its own containers have ended. 
 {{ include "imds-proxy.container" . }}
 restartPolicy: Always
 ports:
-  - {name: metrics, containerPort: {{ .Values.metrics.port | int }}}
+  - {name: imds-metrics, containerPort: {{ .Values.metrics.port | int }}}
 securityContext:
   runAsNonRoot: true
   runAsUser: 65532
@@ -16,13 +16,14 @@ securityContext:
   capabilities: {drop: [ALL]}
   seccompProfile: {type: RuntimeDefault}
 startupProbe:
-  httpGet: {path: /readyz, port: metrics, scheme: {{ include "imds-proxy.scheme" . }}}
+  httpGet: {path: /readyz, port: imds-metrics, scheme: {{ include "imds-proxy.scheme" . }}}
   periodSeconds: 1
   timeoutSeconds: 5
-  # An hour: to start the daemon again brings no credentials while AWS is away, and then the kubelet waits longer each time.
+  # An hour: a daemon that is started again has no credentials either while AWS is away, and the kubelet would wait
+  # longer each time.
   failureThreshold: 3600
 livenessProbe:
-  httpGet: {path: /healthz, port: metrics, scheme: {{ include "imds-proxy.scheme" . }}}
+  httpGet: {path: /healthz, port: imds-metrics, scheme: {{ include "imds-proxy.scheme" . }}}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
