@@ -30,8 +30,8 @@ from imds_proxy.webhook.connection_pool import ConnectionPool
 
 log = logging.getLogger(__name__)
 
-READ_WITHIN: Final = 2.0  # seconds, with the second try
-_TRY_WITHIN: Final = 1.0
+READ_WITHIN: Final = 4.0  # seconds, with the second try
+_TRY_WITHIN: Final = 1.9
 _AGAIN: Final = 0.1  # seconds before the second try
 _FILES_AGAIN: Final = 10.0  # seconds until files that could not be used are tried again without having changed
 _LARGEST: Final = 1 << 20  # bytes

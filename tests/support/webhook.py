@@ -126,10 +126,10 @@ class WebhookProcess:
         finally:
             connection.close()
 
-    def ask(self, review, tls=None):
-        """The response to a review, which echoes its uid."""
+    def ask(self, review, tls=None, timeout="10s"):
+        """The response to a review, which echoes its uid; `timeout` as an API server says it."""
         status, body = self.request(
-            "POST", "/mutate?timeout=10s", json.dumps(review), {"Content-Type": "application/json"}, tls
+            "POST", f"/mutate?timeout={timeout}", json.dumps(review), {"Content-Type": "application/json"}, tls
         )
         assert status == 200, body
         answer = json.loads(body)
