@@ -23,7 +23,7 @@ region = 'eu-west-1'
 roles.app.role_arn = "arn:aws:iam::123456789012:role/App"   # a dotted key
 [roles.app.policy]
 Version = "2012-10-17"
-Statement = [{ Effect = "Allow", Action = "s3:*", Resource = "*", Condition = { Bool = { "aws:SecureTransport" = true } } }]
+Statement = [{ Effect = "Allow", Action = "*", Resource = "*", Condition = { Bool = { "aws:via" = true } } }]
 [roles."other+=,.@-"]
 role_arn = "arn:aws:iam::123456789012:role/path/Other"
 tags = { team = """quotes " and \\ and {{ .Values.mode }} and
@@ -121,8 +121,14 @@ def sidecar(**values):
         ({"config": "roles = 1 2"}, "config is not valid TOML: toml: line 1"),
         ({"config": CONFIG.partition("[[")[0]}, r"say in \[\[grants\]\] which service_account"),
         (daemonset(config=f'state_dir = "/tmp/x"\n{CONFIG}'), "state_dir is /var/lib/imds-proxy"),
-        (daemonset(config=f'{CONFIG}[metadata]\nlisten = ["0.0.0.0:80"]\n'), r"\[metadata\] listen is made by the chart"),
-        (daemonset(config=f'{CONFIG}[admin]\nlisten = "0.0.0.0:1"\n'), "set the value metrics.address and metrics.port"),
+        (
+            daemonset(config=f'{CONFIG}[metadata]\nlisten = ["0.0.0.0:80"]\n'),
+            r"\[metadata\] listen is made by the chart",
+        ),
+        (
+            daemonset(config=f'{CONFIG}[admin]\nlisten = "0.0.0.0:1"\n'),
+            "set the value metrics.address and metrics.port",
+        ),
         (daemonset(config=f'{CONFIG}[service_accounts]\nissuer = "x"\n'), "set the value serviceAccounts.issuer"),
         (daemonset(metrics={"enabled": True}), "say who sees them"),
         (daemonset(metrics={"enabled": True, "tls": {"secretName": "tls"}}), "say who sees them"),
@@ -156,7 +162,11 @@ def containers(objects):
     for each in objects:
         if each["kind"] in {"DaemonSet", "Deployment"}:
             pod = each["spec"]["template"]["spec"]
-            yield from ((each["kind"], pod, container) for part in ("initContainers", "containers") for container in pod.get(part, []))
+            yield from (
+                (each["kind"], pod, container)
+                for part in ("initContainers", "containers")
+                for container in pod.get(part, [])
+            )
 
 
 @pytest.mark.parametrize("case", CASES)

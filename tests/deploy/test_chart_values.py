@@ -100,7 +100,11 @@ def template_or_error(values):
         ("serviceAccounts.jwksUrl", "http://10.0.0.1/openid/v1/jwks", "does not match pattern"),
         ("serviceAccounts.audiences", [], "minItems: got 0, want 1"),
         ("serviceAccounts.audiences", "pods.eks.amazonaws.com", "got string, want array"),
-        ("daemonset.addresses", ["localhost"], "does not match pattern"),
+        (
+            "daemonset.addresses",
+            ["10.96.0.1"],
+            "value must be one of '169.254.170.23', 'fd00:ec2::23', '169.254.170.2'",
+        ),
         ("daemonset.maxUnavailable", 0, "minimum: got 0, want 1"),
         ("daemonset.maxUnavailable", "ten", "does not match pattern"),
         ("daemonset.port", 65536, "maximum: got 65,536, want 65,535"),

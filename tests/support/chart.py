@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -19,6 +20,8 @@ KUBECTL = Path(sys.executable).parent / "kubectl"
 KUBE_VERSION = "1.36.3"
 """What helm renders for without a server: as tests/deploy/cluster/go.mod has it."""
 RELEASE = NAMESPACE = "imds-proxy"
+
+
 def run(*command, **options):
     """Its standard output; an AssertionError with its errors if it fails."""
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=120, **options)
@@ -26,17 +29,24 @@ def run(*command, **options):
     return done.stdout
 
 
-def helm(*arguments, home=None, **options):
-    """As `run`, with nothing of the user's own settings, or of a cluster that they lead to.
+@contextmanager
+def _without_settings(kubeconfig):
+    """An environment with nothing of a user's own settings, or of a cluster that they lead to."""
+    with tempfile.TemporaryDirectory() as home:
+        yield {"PATH": os.environ["PATH"], "HOME": home, "KUBECONFIG": str(kubeconfig)}
 
-    Args:
-        home: Where a kubeconfig `config` is, if a cluster is meant.
-    """
+
+def helm(*arguments, kubeconfig="/nonexistent", **options):
+    """As `run`."""
     assert HELM.exists(), f"{HELM} is missing: make cluster builds it"
-    with tempfile.TemporaryDirectory() as empty:
-        places = {f"HELM_{kind}_HOME": empty for kind in ("CACHE", "CONFIG", "DATA")}
-        config = str(home / "config") if home else "/nonexistent"
-        return run(HELM, *arguments, env={"PATH": os.environ["PATH"], "KUBECONFIG": config, **places}, **options)
+    with _without_settings(kubeconfig) as environment:
+        return run(HELM, *arguments, env=environment, **options)
+
+
+def kubectl(*arguments, kubeconfig="/nonexistent", **options):
+    """As `run`."""
+    with _without_settings(kubeconfig) as environment:
+        return run(KUBECTL, *arguments, env=environment, **options)
 
 
 def template(*files, values=None, name=RELEASE):

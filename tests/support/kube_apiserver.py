@@ -74,7 +74,11 @@ class KubeApiServer:
         clients, peers = (f"http://127.0.0.1:{port}" for port in self._etcd_ports)
         options = ["--listen-client-urls", clients, "--advertise-client-urls", clients, "--listen-peer-urls", peers]
         self._etcd = self._start("etcd", program("etcd"), "--data-dir", self.folder / "etcd", *options)
-        self.sign_with("rsa")
+        try:
+            self.sign_with("rsa")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
