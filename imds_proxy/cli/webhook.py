@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from imds_proxy.config_values import split_listen
+from imds_proxy.addresses import split_listen
 from imds_proxy.errors import ConfigError
 from imds_proxy.webhook import annotations
 

@@ -26,19 +26,22 @@ from imds_proxy.errors import Invalid, SourceError
 from imds_proxy.sources.files import read_file
 from imds_proxy.sources.tls import tls_context
 from imds_proxy.sources.watched_files import WatchedFiles, unanswered
+from imds_proxy.webhook.connection_pool import ConnectionPool
 
 log = logging.getLogger(__name__)
 
-READ_WITHIN: Final = 2.0  # seconds, with the second try
-_TRY_WITHIN: Final = 1.0
+READ_WITHIN: Final = 4.0  # seconds, with the second try
+_TRY_WITHIN: Final = 1.9
 _AGAIN: Final = 0.1  # seconds before the second try
 _FILES_AGAIN: Final = 10.0  # seconds until files that could not be used are tried again without having changed
 _LARGEST: Final = 1 << 20  # bytes
-_CONNECTIONS: Final = 32
 _SENDABLE: Final = re.compile(rb"[!-~]+")
 _TABLE: Final = "webhook"
-_ACCEPT: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json"
-"""Metadata alone: an account may have a long list of secrets."""
+_HEADERS: Final = {
+    "Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json",  # no list of secrets
+    "Accept-Encoding": "identity",
+    "User-Agent": f"imds-proxy/{__version__}",
+}
 
 
 class UnreadableError(Exception):
@@ -80,7 +83,7 @@ class Accounts:
         self._place = place
         self._files = WatchedFiles(place.token_file, place.ca_bundle)
         self._access: _Access | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._pool: ConnectionPool | None = None
         self._following: asyncio.Task[None] | None = None
         self._problem = ""
 
@@ -91,21 +94,14 @@ class Accounts:
 
     def start(self) -> None:
         """Read token and CAs, and again when they change."""
-        connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=60.0)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept": _ACCEPT, "Accept-Encoding": "identity", "User-Agent": f"imds-proxy/{__version__}"},
-            timeout=aiohttp.ClientTimeout(),
-        )
         self._following = asyncio.create_task(self._follow(), name="follow token and CAs of the API server")
 
     async def close(self) -> None:
         """Ask no more."""
         if self._following is not None:
             self._following.cancel()
-        if self._session is not None:
-            await self._session.close()
+        if self._pool is not None:
+            await self._pool.close()
 
     async def annotations(self, account: tuple[str, str]) -> Mapping[str, str] | None:
         """The annotations of a service account; None: there is no such account.
@@ -129,13 +125,16 @@ class Accounts:
 
     async def _ask(self, account: tuple[str, str]) -> Mapping[str, str] | None:
         namespace, name = account
-        if self._access is None or self._session is None:
+        if self._access is None:
             raise UnreadableError(self._problem or "token and CAs of the API server have not been read yet")
+        if self._pool is None:
+            self._pool = ConnectionPool(_HEADERS)
+        pool = self._pool
         url = URL(f"{self._place.url}/api/v1/namespaces/{namespace}/serviceaccounts/{name}", encoded=True)
         try:
             async with (
                 asyncio.timeout(_TRY_WITHIN),
-                self._session.get(
+                pool.session.get(
                     url,
                     headers={"Authorization": self._access.authorization},
                     ssl=self._access.tls,
@@ -144,13 +143,18 @@ class Accounts:
             ):
                 body = await _limited(response)
                 return _annotations(response.status, body, self._place.url)
-        except TimeoutError:
-            raise UnreadableError(f"{self._place.url} did not answer within {_TRY_WITHIN:g} s") from None
-        except aiohttp.ClientConnectorCertificateError as error:
-            reason = getattr(error.certificate_error, "verify_message", "") or "not trusted"
-            raise UnreadableError(f"the certificate of {self._place.url} is not accepted: {reason}") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise UnreadableError(f"no answer from {self._place.url} ({type(error).__name__})") from None
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
+            await self._leave(pool)
+            raise UnreadableError(_reason(error, self._place.url)) from None
+        except asyncio.CancelledError:  # the limit of both tries
+            await self._leave(pool)
+            raise
+
+    async def _leave(self, pool: ConnectionPool) -> None:
+        """Use these connections no more: what is behind one that does not answer may be gone."""
+        if self._pool is pool:
+            self._pool = None
+        await pool.close()
 
     async def _follow(self) -> None:
         while True:
@@ -192,6 +196,15 @@ async def _limited(response: aiohttp.ClientResponse) -> bytes:
     while not response.content.at_eof() and len(body) < _LARGEST:
         body += await response.content.read(_LARGEST - len(body))
     return body
+
+
+def _reason(error: Exception, url: str) -> str:
+    if isinstance(error, TimeoutError):
+        return f"{url} did not answer within {_TRY_WITHIN:g} s"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        reason = getattr(error.certificate_error, "verify_message", "") or "not trusted"
+        return f"the certificate of {url} is not accepted: {reason}"
+    return f"no answer from {url} ({type(error).__name__})"
 
 
 def _annotations(status: int, body: bytes, url: str) -> Mapping[str, str] | None:

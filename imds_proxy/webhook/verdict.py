@@ -4,6 +4,7 @@ Fails open or closed, as told: a pod that cannot be given what its account asks 
 known, is made without it and with a warning, or is refused.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -34,13 +35,18 @@ class Judge:
         self._defaults = defaults
         self._fails_open = fails_open
 
-    async def verdict(self, review: Review) -> Verdict:
-        """What happens to the pod."""
+    async def verdict(self, review: Review, within: float) -> Verdict:
+        """What happens to the pod.
+
+        Args:
+            review: The question.
+            within: Seconds that the service account is waited for: a late answer is none.
+        """
         if (pod := review.pod) is None:
             return Verdict()
         extra = {"namespace": review.namespace, "pod": pod.name, "service_account": pod.account}
         try:
-            account = await self._find((review.namespace, pod.account))
+            account = await self._account(review.namespace, pod, within)
             if account is None:
                 return _without(extra, f"there is no service account {review.namespace}/{pod.account}")
             if not asks(account):
@@ -53,6 +59,13 @@ class Judge:
         except UnreadableError as error:
             reason = f"service account {review.namespace}/{pod.account} could not be read: {error}"
             return self._failed(extra, reason, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _account(self, namespace: str, pod: Pod, within: float) -> Mapping[str, str] | None:
+        try:
+            async with asyncio.timeout(within):
+                return await self._find((namespace, pod.account))
+        except TimeoutError:
+            raise UnreadableError(f"not within {within:g} s") from None
 
     def _failed(self, extra: dict[str, str], reason: str, code: int) -> Verdict:
         if self._fails_open:
