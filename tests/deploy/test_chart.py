@@ -140,7 +140,10 @@ def sidecar(**values):
         ({"mode": "sidecar", "config": CONFIG}, "sidecar.application.image: say which application"),
         (sidecar(state={"type": "hostPath"}), "hostPath needs mode: daemonset"),
         (daemonset(daemonset={"dnsPolicy": "Default"}), "write the API server's address there"),
-        (daemonset(injectionPolicy={"enabled": True}, webhook={"audience": "vault"}), "none of serviceAccounts.audiences"),
+        (
+            daemonset(injectionPolicy={"enabled": True}, webhook={"audience": "vault"}),
+            "none of serviceAccounts.audiences",
+        ),
         (sidecar(webhook={"enabled": True}), "they need mode: daemonset"),
         (sidecar(injectionPolicy={"enabled": True}), "they need mode: daemonset"),
     ],

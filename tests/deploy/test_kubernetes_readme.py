@@ -41,7 +41,10 @@ def folder(tmp_path):
     here = tmp_path / "kubernetes"
     shutil.copytree(KUBERNETES, here)
     pki = Pki(tmp_path)
-    own = {name: (tmp_path / f"{each}.pem").read_text() for name, each in zip(("metrics.crt", "metrics.key", "ca.crt"), pki.admin, strict=True)}
+    own = {
+        name: (tmp_path / f"{each}.pem").read_text()
+        for name, each in zip(("metrics.crt", "metrics.key", "ca.crt"), pki.admin, strict=True)
+    }
     own |= {"credentials": KEY, "app/deployment.yaml": yaml.safe_dump(APP)}
     for name, content in {**files(README), **own}.items():
         (here / name).parent.mkdir(exist_ok=True)
@@ -64,7 +67,10 @@ def test_the_page_can_be_followed_from_the_first_command_to_the_last(cluster, fo
             line += " --wait=false"  # noqa: PLW2901 - what ends namespaces is a controller
         printed[line] = follow(line, folder, programs, KUBECONFIG=str(cluster.kubeconfig()))
     shown = json.loads(next(text for line, text in printed.items() if "jsonpath" in line))
-    assert {"name": "AWS_CONTAINER_CREDENTIALS_FULL_URI", "value": f"http://169.254.170.23/v1/credentials/{ARN}"} in shown
+    assert {
+        "name": "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "value": f"http://169.254.170.23/v1/credentials/{ARN}",
+    } in shown
     built = next(text for line, text in printed.items() if line == "kubectl kustomize cluster")
     assert "image: registry.example.com/imds-proxy:" in built
     assert not is_there(cluster, "/apis/apps/v1/namespaces/imds-proxy/daemonsets/imds-proxy")
