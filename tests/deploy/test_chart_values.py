@@ -51,6 +51,20 @@ def test_the_schema_has_every_default_and_no_other():
     assert sorted(paths(DEFAULTS)) == sorted(LEAVES)
 
 
+def tables(node):
+    for each in node["properties"].values():
+        if "properties" in each:
+            yield each
+            yield from tables(each)
+
+
+def test_every_value_is_strict():
+    """null takes a default away: where one is missing the templates would fail, in Go's words."""
+    for each in (schema(), *tables(schema())):
+        assert each["additionalProperties"] is False
+        assert each["required"] == [name for name in each["properties"] if name != "global"]
+
+
 @pytest.mark.parametrize("name", LEAVES)
 def test_every_value_is_documented(name):
     description = LEAVES[name][1]["description"]

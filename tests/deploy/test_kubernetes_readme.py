@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -41,10 +42,8 @@ def folder(tmp_path):
     here = tmp_path / "kubernetes"
     shutil.copytree(KUBERNETES, here)
     pki = Pki(tmp_path)
-    own = {
-        name: (tmp_path / f"{each}.pem").read_text()
-        for name, each in zip(("metrics.crt", "metrics.key", "ca.crt"), pki.admin, strict=True)
-    }
+    pem = (Path(path).read_text() for path in pki.admin.values())
+    own = dict(zip(("metrics.crt", "metrics.key", "ca.crt"), pem, strict=True))
     own |= {"credentials": KEY, "app/deployment.yaml": yaml.safe_dump(APP)}
     for name, content in {**files(README), **own}.items():
         (here / name).parent.mkdir(exist_ok=True)

@@ -89,8 +89,6 @@ so a sidecar listens there without metrics, too, and shows others health alone.
 {{- fail "webhook and injectionPolicy lead pods to the daemon of their node: they need mode: daemonset" -}}
 {{- else if and $injects (not (has .Values.webhook.audience .Values.serviceAccounts.audiences)) -}}
 {{- fail "webhook.audience is none of serviceAccounts.audiences: the daemon would refuse every token that is injected" -}}
-{{- else if and .Values.injectionPolicy.enabled (semverCompare "<1.36.0-0" .Capabilities.KubeVersion.Version) -}}
-{{- fail (printf "injectionPolicy needs Kubernetes 1.36, and this is %s: set webhook.enabled instead" .Capabilities.KubeVersion.Version) -}}
 {{- else if and (eq .Values.state.type "hostPath") (not $nodes) -}}
 {{- fail "state.type: hostPath needs mode: daemonset: a sidecar's user may not write there, and its pods would share it" -}}
 {{- else if and $nodes (eq .Values.daemonset.dnsPolicy "Default") (regexMatch "[.]svc([.:/]|$)" .Values.serviceAccounts.jwksUrl) -}}
