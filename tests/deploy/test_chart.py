@@ -1,6 +1,8 @@
 """The chart, rendered: for each case of tests/deploy/values, and for values that contradict each other."""
 
+import tarfile
 import tomllib
+from pathlib import PurePosixPath
 
 import pytest
 import yaml
@@ -104,6 +106,24 @@ def test_another_config_replaces_the_pods():
 
     assert checksum(CONFIG) != checksum(CONFIG + 'listener = "169.254.170.23:80"\n')
     assert checksum(CONFIG) == checksum(CONFIG + "# only a comment\n")
+
+
+def test_the_package_holds_the_chart_and_nothing_else(tmp_path):
+    """Notes and other people's files do not belong into every cluster's release history."""
+    helm("package", CHART, "--destination", tmp_path)
+    (package,) = tmp_path.iterdir()
+    with tarfile.open(package) as tar:
+        names = {PurePosixPath(name) for name in tar.getnames()}
+    suffixes = {(name.parent.name, name.suffix) for name in names}
+    assert suffixes <= {
+        ("imds-proxy", ".yaml"),
+        ("imds-proxy", ".json"),
+        ("imds-proxy", ""),
+        ("templates", ".yaml"),
+        ("templates", ".tpl"),
+        ("templates", ".txt"),
+    }
+    print(f"{package.name}: {package.stat().st_size} bytes, {len(names)} files")
 
 
 def daemonset(**values):
