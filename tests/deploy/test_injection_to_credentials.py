@@ -2,18 +2,21 @@
 real. The API server finds the webhook by its Service; what a kubelet does is in support/node.py.
 """
 
-import base64
 import json
 import os
+import re
 import subprocess
 
 import pytest
+import yaml
 
-from support.admission import TOKEN_FILE, pod_of, token_volume, variables
-from support.chart import CHART, helm
+from imds_proxy.webhook.annotations import Defaults, injection
+from imds_proxy.webhook.patch import patch_of
+from imds_proxy.webhook.pod import read_pod
+from support.admission import TOKEN_FILE, patched, pod_of, token_volume, variables
+from support.chart import HELM, KUBECTL, KUBERNETES, ROOT, helm, run
 from support.clients import executable
 from support.cluster_parts import make_namespace, make_pod
-from support.control_plane_tls import Pki
 from support.daemon import wait
 from support.injection import in_effect, make
 from support.kube_apiserver import KubeApiServer
@@ -22,7 +25,8 @@ from support.namespace import container, inside, network_namespace
 from support.node import Node
 
 NODE_IP, POD_IP = "10.99.0.1", "10.99.0.7"
-NAME = "aws-imds-proxy-webhook"
+NAME = "imds-proxy-webhook"
+PAGE = KUBERNETES / "INJECTION.md"
 WHERE = ("--namespace", "imds-proxy")
 CONFIG = """
 [roles.app]
@@ -64,34 +68,29 @@ def cluster(pod_network, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(account, cluster, tmp_path_factory):
-    """The release, with a certificate for its Service."""
+    """The release, as the page says."""
     for name, arn in (("api", account.role_arn), ("bad", "a//b"), ("else", "arn:aws:iam::123456789012:role/Other")):
         metadata = {"name": name, "annotations": {"eks.amazonaws.com/role-arn": arn}}
         cluster.call("namespaces/shop/serviceaccounts", metadata=metadata)
-    folder = tmp_path_factory.mktemp("pki")
-    pki = Pki(folder)
-    pki.put_server(f"{NAME}.imds-proxy.svc")
-    files = {"tls.crt": "certificate.pem", "tls.key": "private_key.pem"}
-    secret = {key: (folder / name).read_text() for key, name in files.items()}
-    cluster.call(
-        "namespaces/imds-proxy/secrets", metadata={"name": f"{NAME}-tls"}, type="kubernetes.io/tls", stringData=secret
-    )
+    folder = tmp_path_factory.mktemp("install")
     values = {
         "config": CONFIG.format(role_arn=account.role_arn, sts=account.double.another_address()),
         "serviceAccounts": {"jwksUrl": cluster.keys_url},
         "env": [{"name": name, "value": value} for name, value in account.environment.items()],
-        "webhook": {
-            "enabled": True,
-            "failurePolicy": "Fail",
-            "onError": "deny",
-            "region": "eu-west-1",
-            "tls": {"caBundle": base64.b64encode(pki.servers.cert_pem.bytes()).decode()},
-        },
+        "webhook": {"failurePolicy": "Fail", "onError": "deny"},
     }
-    config = cluster.kubeconfig()
-    helm("install", "aws", CHART, *WHERE, "--values", "-", input=json.dumps(values), kubeconfig=config)
+    (folder / "values.yaml").write_text(json.dumps(values))
+    (folder / "deploy").symlink_to(ROOT / "deploy")
+    path = f"{HELM.parent}:{KUBECTL.parent}:{os.environ['PATH']}"
+    environment = {"PATH": path, "KUBECONFIG": str(cluster.kubeconfig()), "HOME": str(folder)}
+    run("bash", "-euc", block("sh"), env=environment, cwd=folder)
     yield
-    helm("uninstall", "aws", *WHERE, kubeconfig=config)
+    helm("uninstall", "imds-proxy", *WHERE, kubeconfig=cluster.kubeconfig())
+
+
+def block(kind, which=0):
+    """A block of the page's."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)[which]
 
 
 @pytest.fixture
@@ -99,7 +98,7 @@ def start(cluster, tmp_path):
     """`start(kind, name, container, **variables)`: a pod of a workload on the node, a container of it running."""
     started = []
 
-    def run(kind, name, container, **own):
+    def begin(kind, name, container, **own):
         workload = cluster.ask("GET", f"/apis/apps/v1/namespaces/imds-proxy/{kind}/{name}")
         pod = make_pod(cluster, workload, f"{name}-{len(started)}")
         pod["spec"].setdefault("initContainers", [])
@@ -112,7 +111,7 @@ def start(cluster, tmp_path):
         wait(lambda: node.probe(container, "readinessProbe", NODE_IP) == 200, 30, (folder / "log").read_text)
         assert node.probe(container, "livenessProbe", NODE_IP) == 200
 
-    yield run
+    yield begin
     for process in started:
         process.terminate()
         try:
@@ -157,7 +156,7 @@ def test_an_annotation_leads_an_unmodified_sdk_to_its_role(aws, cluster, pod_net
     slices = "/apis/discovery.k8s.io/v1/namespaces/imds-proxy/endpointslices"
     cluster.ask("POST", slices, {"metadata": metadata, "addressType": "IPv4", "endpoints": [endpoint], "ports": ports})
     in_effect(cluster, restricted("api"), restricted("bad"))
-    start("daemonsets", "aws-imds-proxy", "imds-proxy")
+    start("daemonsets", "imds-proxy", "imds-proxy")
 
     pod = make(cluster, restricted("api", name="api-1"))
     environment, volume = variables(pod["spec"]["containers"][0]), token_volume(pod)
@@ -174,6 +173,16 @@ def test_an_annotation_leads_an_unmodified_sdk_to_its_role(aws, cluster, pod_net
     done = fetch(pod_network, variables(other["spec"]["containers"][0]), token)
     assert (done.returncode, "403" in done.stderr) == (1, True)
     assert token not in (tmp_path / NAME / "log").read_text()
+
+
+def test_the_page_shows_what_is_injected(tmp_path):
+    account = yaml.safe_load(block("yaml"))["metadata"]["annotations"]
+    shown = yaml.safe_load(block("yaml", 1))
+    pod = read_pod(pod_of("main"))
+    operations = patch_of(pod, injection(account, {}, Defaults(region="eu-west-1"))).operations
+    made = patched(pod_of("main"), operations)["spec"]
+    assert made["volumes"] == shown["volumes"]
+    assert [each | {"image": "none"} for each in shown["containers"]] == made["containers"]
 
 
 def test_the_webhooks_pods_are_let_in_by_the_strictest_level(cluster, installed):
