@@ -26,7 +26,8 @@ def register(verbs: Any) -> None:
         dest="caller",
         metavar="KEY=VALUE",
         help="say what a caller would get and by which grant, and try nothing: user=build, address=172.17.0.2, "
-        "service-account=team/app, or other keys of a grant, with commas between them",
+        "service-account=team/app, or other keys of a grant, with commas between them; and role=ARN, as an annotation"
+        " eks.amazonaws.com/role-arn has it",
     )
     verb.set_defaults(run=run)
 

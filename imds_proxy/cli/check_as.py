@@ -8,32 +8,55 @@ from imds_proxy.config import Config
 from imds_proxy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from imds_proxy.callers import Caller
+    from imds_proxy.callers import Caller, Grants
     from imds_proxy.config_callers import GrantConfig
 
-KEYS: Final = ("user", "group", "uid", "gid", "address", "listener", "service-account", "token-file")
+KEYS: Final = ("user", "group", "uid", "gid", "address", "listener", "service-account", "role", "token-file")
 _OF_A_PROCESS: Final = {"user", "group", "uid", "gid"}
 
 
 def check_as(config: Config, who: str) -> int:
-    """Print what the caller `who` (`KEY=VALUE[,KEY=VALUE…]`) would get; 1 if that is nothing."""
+    """Print what the caller `who` (`KEY=VALUE[,KEY=VALUE…]`) would get; 1 if that is nothing, or not what it asks."""
     from imds_proxy.callers import Grants
 
-    caller = _caller(config, _parsed(who))
+    given = _parsed(who)
+    caller = _caller(config, given)
     print(_described(caller))
     grants = Grants(config.grants, config.default_role)
     roles = grants.roles_for(caller)
+    if "role" in given:
+        _print_grants(grants, caller)
+        return _print_asked(config, roles, given["role"])
     if not config.grants:
         print(f"{roles[0]}: there are no grants, every caller gets it" if roles else _NO_DEFAULT)
         return 0 if roles else 1
-    for number, (grant, misfits) in enumerate(grants.considered(caller)):
-        print(f"  grants.{number}  {_verdict(grant, misfits)}")
+    _print_grants(grants, caller)
     shows = "" if caller.token_file else f"; its list shows {roles[0]}" if roles else ""
     print(f"gets {', '.join(roles)}{shows}" if roles else "gets nothing")
     return 0 if roles else 1
 
 
 _NO_DEFAULT: Final = "gets nothing: there are no grants, and no role is the default"
+
+
+def _print_grants(grants: "Grants", caller: "Caller") -> None:
+    for number, (grant, misfits) in enumerate(grants.considered(caller)):
+        print(f"  grants.{number}  {_verdict(grant, misfits)}")
+
+
+def _print_asked(config: Config, roles: tuple[str, ...], value: str) -> int:
+    """What a service account gets whose annotation has `value`. A session may tell an ARN that the config does not."""
+    from imds_proxy.metadata.asked_role import AskedRoles, asked_role
+    from imds_proxy.metadata.refused_roles import shown
+
+    asked = asked_role(value)
+    name = AskedRoles({name: config.roles[name].role_arn for name in roles}, {}).among(roles, asked)
+    if name is None:
+        print(f"asks for {shown(asked)} and gets nothing; granted: {', '.join(roles) or 'nothing'}")
+        return 1
+    sure = name == asked or config.roles[name].role_arn is not None
+    print(f"asks for {asked} and gets {name}{'' if sure else ', if its session turns out to be of that role'}")
+    return 0
 
 
 def _verdict(grant: "GrantConfig", misfits: list[str]) -> str:
@@ -55,6 +78,8 @@ def _parsed(who: str) -> dict[str, str]:
         if key not in KEYS or not equals or not value:
             raise ConfigError(f"--as {who}: expected KEY=VALUE with a key of {', '.join(KEYS)}")
         found[key] = value
+    if "role" in found and "service-account" not in found:
+        raise ConfigError(f"--as {who}: who asks for a role is a service-account")
     if "address" in found and (process := _OF_A_PROCESS & set(found)):
         raise ConfigError(f"--as {who}: who has a {min(process)} is on this host, and counts as at 127.0.0.1")
     return found

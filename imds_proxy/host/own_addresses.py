@@ -59,8 +59,8 @@ class OwnAddresses:
     def add(self, address: str, index: int) -> None:
         """Add an address to an interface: it alone, without a network around it.
 
-        It is nothing that this host would send from by itself: IPv4 has it in the scope of this host, and IPv6, which
-        has no such scope for it, as a deprecated address. What connects to it is answered from it.
+        This host sends from any other of its addresses first: IPv4 has this one in the scope of the host, and IPv6,
+        which has no such scope for it, as a deprecated address. Who connects to it is answered from it.
 
         Raises:
             Ipv6IsOffError: IPv6 is disabled here.

@@ -1,6 +1,8 @@
 """The chart, rendered: for each case of tests/deploy/values, and for values that contradict each other."""
 
+import tarfile
 import tomllib
+from pathlib import PurePosixPath
 
 import pytest
 import yaml
@@ -106,6 +108,24 @@ def test_another_config_replaces_the_pods():
     assert checksum(CONFIG) == checksum(CONFIG + "# only a comment\n")
 
 
+def test_the_package_holds_the_chart_and_nothing_else(tmp_path):
+    """Notes and other people's files do not belong into every cluster's release history."""
+    helm("package", CHART, "--destination", tmp_path)
+    (package,) = tmp_path.iterdir()
+    with tarfile.open(package) as tar:
+        names = {PurePosixPath(name) for name in tar.getnames()}
+    suffixes = {(name.parent.name, name.suffix) for name in names}
+    assert suffixes <= {
+        ("imds-proxy", ".yaml"),
+        ("imds-proxy", ".json"),
+        ("imds-proxy", ""),
+        ("templates", ".yaml"),
+        ("templates", ".tpl"),
+        ("templates", ".txt"),
+    }
+    print(f"{package.name}: {package.stat().st_size} bytes, {len(names)} files")
+
+
 def daemonset(**values):
     return {"config": CONFIG, **values}
 
@@ -138,6 +158,12 @@ def sidecar(**values):
         (daemonset(metrics={"podMonitor": {"enabled": True}}), "do nothing while metrics.enabled is false"),
         (daemonset(metrics={"port": 80}), "give them different ones"),
         ({"mode": "sidecar", "config": CONFIG}, "sidecar.application.image: say which application"),
+        (sidecar(state={"type": "hostPath"}), "hostPath needs mode: daemonset"),
+        (daemonset(daemonset={"dnsPolicy": "Default"}), "write the API server's address there"),
+        (
+            daemonset(injectionPolicy={"enabled": True}, webhook={"audience": "vault"}),
+            "none of serviceAccounts.audiences",
+        ),
         (sidecar(webhook={"enabled": True}), "they need mode: daemonset"),
         (sidecar(injectionPolicy={"enabled": True}), "they need mode: daemonset"),
     ],
@@ -146,6 +172,11 @@ def test_values_that_contradict_each_other_are_told(values, words):
     """Before anything is installed, and in a sentence."""
     with pytest.raises(AssertionError, match=words):
         template(values=values)
+
+
+def test_the_injection_policy_is_refused_where_the_cluster_is_too_old_for_it():
+    with pytest.raises(AssertionError, match=r"needs Kubernetes 1.36, and this is v1.35.0"):
+        template(values=daemonset(injectionPolicy={"enabled": True}), kube_version="1.35.0")
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -15,7 +15,7 @@ from support.chart import CHART, helm
 from support.clients import executable, on, run
 from support.cluster_parts import make_namespace, make_pod
 from support.control_plane_tls import Pki, ask
-from support.daemon import wait
+from support.daemon import request, wait
 from support.kube_apiserver import KubeApiServer
 from support.kubernetes import AUDIENCE, ISSUED
 from support.namespace import container, inside, network_namespace
@@ -185,3 +185,14 @@ def test_metrics_are_for_a_prometheus_that_shows_a_certificate(node, cluster, in
         paths = ("/metrics", "/healthz")
         assert [ask(9338, path, pki.prometheus(), POD_IP)[0] for path in paths] == [200, 200]
         assert [ask(9338, path, pki.context(), POD_IP)[0] for path in paths] == [403, 200]
+
+
+def test_a_node_without_ipv4_is_served_and_probed(install, running, tmp_path):
+    """The kubelet asks at the loopback address of the family that the control plane listens on."""
+    metrics = {"enabled": True, "address": "::", "allowedAddresses": ["fd00:20::/64"]}
+    host = install({"metrics": metrics, "daemonset": {"addresses": ["fd00:ec2::23"]}}, "daemonsets", GRANT)
+    assert host.start("add-addresses", tmp_path / "add-addresses.log").wait(30) == 0
+    running(host, "imds-proxy")
+    wait(ready(host, "imds-proxy"), 30, (tmp_path / "daemon.log").read_text)
+    assert host.probe("imds-proxy", "livenessProbe", POD_IP) == 200
+    assert request("http://[fd00:ec2::23]:80/v1/credentials")[0] in {401, 403}

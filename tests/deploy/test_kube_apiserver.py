@@ -15,6 +15,8 @@ from support.http_source import clear_environment
 from support.kube_apiserver import KubeApiServer
 from support.kubernetes import ISSUER, TABLES, by_pod
 
+STS = "sts.amazonaws.com"
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
@@ -73,6 +75,22 @@ def test_an_sdk_in_a_pod_has_the_role_of_its_service_account(aws, start_daemon, 
     assert ended.status == 0, ended.errors
     others = cluster.token("aws", "imds-proxy", EKS_AUDIENCE)
     assert request(f"{daemon.endpoint}v1/credentials", headers={"Authorization": others})[0] == 403
+
+
+@pytest.mark.parametrize("audiences", [(EKS_AUDIENCE,), (STS,), (EKS_AUDIENCE, STS)], ids="-".join)
+def test_an_sdk_in_a_pod_has_the_role_of_its_annotation(aws, start_daemon, cluster, tmp_path, audiences):
+    """With a token for either audience, as EKS Pod Identity and web identity project them."""
+    (tmp_path / "own").write_text(cluster.token("aws", "imds-proxy"))
+    (tmp_path / "pods").write_text(cluster.token("shop", "api", *audiences, pod="api-7d9f"))
+    tables = TABLES.format(issuer=ISSUER, url=cluster.keys_url, ca_bundle=cluster.ca_bundle)
+    daemon = start_daemon(f'{tables}token_file = "{tmp_path / "own"}"\naudience = ["{EKS_AUDIENCE}", "{STS}"]\n')
+    pod = by_pod(daemon, tmp_path / "pods")
+    for asked, status in ((aws.role_arn, 0), ("deploy", 0), (f"{aws.role_arn}2", 1)):
+        uri = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{daemon.endpoint}v1/credentials/{asked}"}
+        ended = run("boto3", on(aws.double.url) | pod | uri, "once")
+        assert (ended.status != 0) == status, ended.errors
+    refused = daemon.wait_for_event("credentials refused")
+    assert refused["reason"] == f"asks for {aws.role_arn}2; granted: deploy"
 
 
 async def test_a_key_that_the_control_plane_has_just_taken_is_known(accounts, cluster, monkeypatch):

@@ -1,4 +1,4 @@
-"""The kustomize bases: each builds, and the component puts the daemon beside what is labelled for it and nothing else."""
+"""The kustomize bases: each builds, and the component puts the daemon beside what is labelled for it alone."""
 
 import copy
 import json

@@ -29,6 +29,8 @@ PATHS = [
     "/roles/WORD",
     "/roles/WORD/WORD",
     "/v1/credentials",
+    "/v1/credentials/WORD",
+    "/v1/credentials/arn:aws:iam::123456789012:role/WORD",
     "/v1/WORD",
     "/metrics?WORD=WORD",
     "http://WORD/latest/api/token",

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -39,6 +40,12 @@ def shown(*arguments):
     return {each["local"]: each for link in json.loads(done.stdout) for each in link.get("addr_info", ())}
 
 
+def source_towards(target):
+    """What the kernel would send from; None where it has nothing to send from."""
+    done = subprocess.run(["ip", "-json", "route", "get", target], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)[0].get("prefsrc")
+
+
 # What it does to the network
 
 
@@ -56,15 +63,30 @@ def test_it_adds_both_addresses_and_a_second_time_nothing():
         assert "tentative" not in found["fd00:ec2::23"]
 
 
-def test_this_host_sends_from_none_of_them_by_itself():
+def test_this_host_sends_from_any_other_address_first():
     """A node whose uplink has no address of a scope would ask other hosts to answer 169.254.170.23."""
-    with network_namespace(), container("10.99.0.2/24", "10.99.0.1/24"):
+    with network_namespace(), container("10.99.0.2/24", "10.99.0.1/24") as pid:
         assert add().returncode == 0
-        subprocess.run(["ip", "-6", "route", "add", "2001:db8::/32", "dev", "lo"], check=True)
-        for target in ("10.99.0.2", "198.51.100.1"):
-            route = subprocess.run(["ip", "route", "get", target], capture_output=True, text=True, check=False).stdout
-            assert "169.254.170.23" not in route
-        assert shown()["fd00:ec2::23"]["deprecated"] is True
+        uplink = f"veth{pid}"
+        ip("address", "add", "2001:db8::1/64", "dev", uplink, "nodad")
+        ip("-6", "route", "add", "default", "via", "2001:db8::7")
+        assert source_towards("fd00:ec2::99") == source_towards("2001:db8:1::5") == "2001:db8::1"
+        ip("address", "del", "2001:db8::1/64", "dev", uplink)
+        ip("address", "add", "2001:db8::1/128", "dev", "lo", "nodad")  # as of a host that is routed to
+        ip("-6", "route", "replace", "default", "dev", uplink)
+        assert source_towards("fd00:ec2::99") == source_towards("2001:db8:1::5") == "2001:db8::1"
+        ip("address", "flush", "dev", uplink)
+        ip("route", "replace", "default", "dev", uplink)
+        assert source_towards("198.51.100.1") is None
+
+
+def test_on_another_interface_the_daemon_can_listen_at_once():
+    """While IPv6 looks for a duplicate of an address, nothing can; the daemon starts a moment later."""
+    with network_namespace(), container("10.99.0.2/24", "10.99.0.1/24") as pid:
+        assert add("--interface", f"veth{pid}").returncode == 0
+        with socket.socket(socket.AF_INET6) as listener:
+            listener.bind(("fd00:ec2::23", 80))
+        assert set(shown("show", "dev", f"veth{pid}")) >= {"169.254.170.23", "fd00:ec2::23"}
 
 
 def test_an_address_on_another_interface_is_left_there():

@@ -102,6 +102,8 @@ def test_the_completion_is_valid_bash(tmp_path):
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
     assert done.returncode == 0, done.stderr
     assert "credential-process" in script
+    assert "add-addresses" in script
+    assert "--hide-cloud-services" in script
 
 
 def test_the_schema_is_a_valid_json_schema_and_knows_the_config(aws):

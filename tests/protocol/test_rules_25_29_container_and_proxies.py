@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+from urllib.parse import quote
 
 import pytest
 
@@ -112,6 +113,99 @@ async def test_rule_25_a_service_account_has_its_role_at_the_address_of_eks(name
         answer = await plane_.ask("/v1/credentials", headers={"Authorization": "its-token"})
         assert answer.status == 200
         assert json.loads(answer.body)["RoleArn"].endswith("/deploy")
+
+
+ARN = "arn:aws:iam::123456789012:role/path/{}"
+ASKED_TABLES = {
+    "roles": TWO_ROLES,
+    "held": ("deploy", "other"),
+    "grants": [{"role": "deploy", "service_account": "shop/*"}, {"role": "other", "service_account": "shop/*"}],
+    "service_accounts": {"issuer": "https://cluster", "jwks_file": "/etc/jwks.json"},
+}
+ITS_TOKEN = {"Authorization": "its-token"}
+
+
+@pytest.fixture
+def believed(monkeypatch):
+    """One token, of an account of the namespace shop."""
+
+    async def follow(*_):
+        pass
+
+    account = ServiceAccount("shop", "frontend", "frontend-1")
+    monkeypatch.setattr(ServiceAccounts, "follow", follow)
+    monkeypatch.setattr(ServiceAccounts, "verify", lambda _self, token, _now: {"its-token": account}[token])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "/v1/credentials/{}",
+        "/v1/credentials/{}/",
+        "//v1//credentials//{}",
+        "/v1/credentials/{}?a=b",
+        "http://169.254.170.23/v1/credentials/{}",
+    ],
+)
+async def test_rule_25_a_role_is_asked_for_in_the_path(believed, form):
+    """Injection puts the annotation there as it is; an SDK may encode it, or have one slash too many."""
+    async with plane(**ASKED_TABLES) as plane_:
+        for role in ("deploy", "other"):
+            arn = ARN.format(role)
+            for asked in (role, arn, quote(arn, safe=""), quote(arn, safe="/"), arn.replace("/", "//")):
+                answer = await plane_.ask(form.format(asked), headers=ITS_TOKEN)
+                assert answer.status == 200, asked
+                assert json.loads(answer.body)["RoleArn"] == arn
+                head = await plane_.ask(form.format(asked), "HEAD", ITS_TOKEN)
+                assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(answer.body)))
+        assert json.loads((await plane_.ask("/v1/credentials", headers=ITS_TOKEN)).body)["RoleArn"] == ARN.format(
+            "deploy"
+        )
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ARN.format("nobodys"),
+        "nobodys",
+        "..",
+        "%2e%2e/%2e%2e/roles/deploy",
+        "deplo%79",
+        "%64eploy",
+        "deploy%00",
+        "deploy%0d%0aX:%20y",
+        "deploy%2F",
+        "roles/deploy",
+        ARN.format("deploy").upper(),
+        quote(quote(ARN.format("deploy"), safe=""), safe=""),
+        "x" * 1500,
+        "%c3%a9",
+    ],
+)
+async def test_rule_26_a_role_that_is_not_granted_is_403_in_both_spellings(believed, asked):
+    """Some SDKs go on to the host's role after a 401; and what a client says goes nowhere unhidden."""
+    async with plane(**ASKED_TABLES) as plane_:
+        head = f"GET /v1/credentials/{asked} HTTP/1.1\r\nHost: localhost\r\nAuthorization: its-token\r\n"
+        received = await plane_.raw((head + "Connection: close\r\n\r\n").encode("latin-1"))
+        first, body = received.partition(b"\r\n")[0], json.loads(received.partition(b"\r\n\r\n")[2])
+        assert first == b"HTTP/1.1 403 Forbidden"
+        assert set(body) == BOTH_SPELLINGS
+        assert (body["code"], body["message"]) == (body["Code"], body["Message"])
+        assert "annotation asks for another role than is granted" in body["message"]
+        [(who, line)] = plane_.audit.lines
+        assert str(who.service_account) == "shop/frontend"
+        has_form = asked in {"nobodys", ARN.format("nobodys")}
+        told = asked if has_form else "something that is no role"
+        assert (line["status"], line["reason"]) == (403, f"asks for {told}; granted: deploy, other")
+
+
+async def test_rule_25_asking_makes_no_new_label_and_is_limited_like_the_rest(believed):
+    """A pod in a loop would slow the node down, or fill Prometheus."""
+    async with plane(**ASKED_TABLES, metadata={"rate_limit": 5}) as plane_:
+        statuses = [(await plane_.ask(f"/v1/credentials/role-{n}", headers=ITS_TOKEN)).status for n in range(24)]
+        assert statuses[:20] == [403] * 20
+        assert 503 in statuses[20:]
+        assert {labels[:2] for labels in plane_.stats.answers} == {("container", "credentials")}
 
 
 async def test_rule_26_a_roles_own_token_is_beside_the_grants_and_no_connection_is():

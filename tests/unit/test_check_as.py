@@ -163,3 +163,37 @@ def test_a_user_of_the_control_plane_that_is_not_there_is_remarked_on():
     admin = {"allowed_users": ["root", "prometheuss"]}
     [remark] = remarks(parse({"roles": role_table("web"), "admin": admin}, "t"))
     assert remark == 'admin.allowed_users.1: there is no user "prometheuss" on this host'
+
+
+ARN = "arn:aws:iam::123456789012:role/path/{}"
+
+
+@pytest.mark.parametrize(
+    ("role", "code", "last"),
+    [
+        ("web", 0, "asks for web and gets web"),
+        (ARN.format("web"), 0, f"asks for {ARN.format('web')} and gets web"),
+        (ARN.format("web").replace("/", "%2F"), 0, f"asks for {ARN.format('web')} and gets web"),
+        ("jobs", 1, "asks for jobs and gets nothing; granted: web"),
+        (ARN.format("jobs"), 1, f"asks for {ARN.format('jobs')} and gets nothing; granted: web"),
+        ("a b", 1, "asks for something that is no role and gets nothing; granted: web"),
+    ],
+)
+def test_it_says_what_an_annotation_gets(capsys, role, code, last):
+    """Before the pod is there."""
+    assert check_as(WHOLE, f"service-account=shop/frontend,role={role}") == code
+    lines = capsys.readouterr().out.splitlines()
+    assert (len(lines), lines[-1]) == (2 + len(GRANTS), last)
+
+
+def test_it_says_where_only_a_session_tells(capsys):
+    roles = {"pushed": {"source": "file", "path": "/p", "format": "json"}}
+    grants = [{"role": "pushed", "service_account": "shop/*"}]
+    made = parse({"roles": roles, "grants": grants, "service_accounts": SERVICE_ACCOUNTS}, "t")
+    assert check_as(made, f"service-account=shop/a,role={ARN.format('x')}") == 0
+    assert capsys.readouterr().out.endswith("and gets pushed, if its session turns out to be of that role\n")
+
+
+def test_who_asks_for_a_role_is_a_service_account():
+    with pytest.raises(ConfigError, match="who asks for a role is a service-account"):
+        check_as(WHOLE, "user=root,role=web")

@@ -8,7 +8,7 @@ would leave open which one holds: that is refused here, not in a pod that crashe
 {{- if not $config.roles }}{{ fail "config: say at least one role, as in [roles.app] with role_arn = \"arn:aws:iam::ACCOUNT:role/NAME\"" }}{{ end -}}
 {{- if not (has (get $config "state_dir" | default "") (list "" "/var/lib/imds-proxy")) }}{{ fail "config: state_dir is /var/lib/imds-proxy, where the chart mounts the value state; or \"\", to keep nothing" }}{{ end -}}
 {{- if not (hasKey $config "state_dir") }}{{ $_ := set $config "state_dir" "/var/lib/imds-proxy" }}{{ end -}}
-{{- if eq (int .Values.metrics.port) (int (ternary .Values.daemonset.port .Values.sidecar.port (eq .Values.mode "daemonset"))) }}{{ fail "metrics.port is the port where credentials are served: give them different ones" }}{{ end -}}
+{{- include "imds-proxy.contradictions" . -}}
 {{- $made := dict "metadata" (dict "listen" (include "imds-proxy.listen" . | fromJsonArray)) "admin" (include "imds-proxy.admin" . | fromJson) -}}
 {{- if eq .Values.mode "daemonset" -}}
 {{- if not $config.grants }}{{ fail "config: say in [[grants]] which service_account may have which role: every pod of a node reaches the daemon there" }}{{ end -}}
@@ -77,4 +77,21 @@ so a sidecar listens there without metrics, too, and shows others health alone.
 {{- $audiences := .Values.serviceAccounts.audiences -}}
 {{- $audience := ternary (first $audiences) $audiences (eq (len $audiences) 1) -}}
 {{- dict "issuer" .Values.serviceAccounts.issuer "jwks_url" .Values.serviceAccounts.jwksUrl "audience" $audience "ca_bundle" "/var/run/secrets/imds-proxy/api-server/ca.crt" "token_file" "/var/run/secrets/imds-proxy/api-server/token" | toJson -}}
+{{- end -}}
+
+{{/* Values that cannot all be meant; those about config.toml are told above, where it is made. */}}
+{{- define "imds-proxy.contradictions" -}}
+{{- $nodes := eq .Values.mode "daemonset" -}}
+{{- $injects := or .Values.webhook.enabled .Values.injectionPolicy.enabled -}}
+{{- if eq (int .Values.metrics.port) (int (ternary .Values.daemonset.port .Values.sidecar.port $nodes)) -}}
+{{- fail "metrics.port is the port where credentials are served: give them different ones" -}}
+{{- else if and $injects (not $nodes) -}}
+{{- fail "webhook and injectionPolicy lead pods to the daemon of their node: they need mode: daemonset" -}}
+{{- else if and $injects (not (has .Values.webhook.audience .Values.serviceAccounts.audiences)) -}}
+{{- fail "webhook.audience is none of serviceAccounts.audiences: the daemon would refuse every token that is injected" -}}
+{{- else if and (eq .Values.state.type "hostPath") (not $nodes) -}}
+{{- fail "state.type: hostPath needs mode: daemonset: a sidecar's user may not write there, and its pods would share it" -}}
+{{- else if and $nodes (eq .Values.daemonset.dnsPolicy "Default") (regexMatch "[.]svc([.:/]|$)" .Values.serviceAccounts.jwksUrl) -}}
+{{- fail "daemonset.dnsPolicy: Default does not know the name in serviceAccounts.jwksUrl: write the API server's address there" -}}
+{{- end -}}
 {{- end -}}
