@@ -56,7 +56,7 @@ class Verdict:
     audit: dict[str, str] = field(default_factory=dict)
 
 
-def read_review(body: bytes) -> Review:
+def read_review(body: bytes | bytearray) -> Review:
     """The question in a request's body; raises MalformedError."""
     try:
         document = json.loads(body)

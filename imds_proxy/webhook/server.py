@@ -19,6 +19,7 @@ from imds_proxy.sockets import open_listener
 from imds_proxy.telemetry.log import told
 from imds_proxy.webhook.accounts import Accounts, Place
 from imds_proxy.webhook.annotations import Defaults
+from imds_proxy.webhook.bodies import Bodies
 from imds_proxy.webhook.connections import IDLE, Connections
 from imds_proxy.webhook.pod import MalformedError
 from imds_proxy.webhook.review import answer, read_review
@@ -27,11 +28,8 @@ from imds_proxy.webhook.verdict import Judge
 
 log = logging.getLogger(__name__)
 
-LARGEST: Final = 4 << 20
-"""Bytes of a review: the API server takes objects of up to 3 MB."""
-_ALL_BODIES: Final = 32 << 20  # bytes of all reviews at a time
-_BODY_WITHIN: Final = 5.0  # seconds
 _STOPS_WITHIN: Final = 8.0  # seconds, for answers that have begun
+_LINGER_TIME: Final = 0.2  # seconds that the rest of a refused body is read, so that the client sees why
 _SECONDS: Final = re.compile(r"([0-9]{1,3})s")
 _USUAL_TIMEOUT: Final = 10  # seconds
 _FOR_THE_REST: Final = 1.0  # seconds: body, patch and network
@@ -88,14 +86,19 @@ class Webhook:
         self._reads = SharedReads(self._accounts.annotations)
         self._judge = Judge(self._reads.get, settings.defaults, fails_open=settings.fails_open)
         self._tls = Tls("webhook", "webhook:")
-        self._bodies = 0
+        self._bodies = Bodies()
         self._stops = False
         app = web.Application(middlewares=[self._let_through])
         app.router.add_post("/mutate", self._mutate)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=IDLE, shutdown_timeout=_STOPS_WITHIN, logger=ServerLog("webhook")
+            app,
+            access_log=None,
+            keepalive_timeout=IDLE,
+            shutdown_timeout=_STOPS_WITHIN,
+            lingering_time=_LINGER_TIME,
+            logger=ServerLog("webhook"),
         )
 
     async def start(self) -> None:
@@ -125,9 +128,11 @@ class Webhook:
                 response = await handler(request)
             except web.HTTPException as error:
                 response = _plain(error.status, error.reason)
+                response.force_close()
             except MalformedError as error:
                 log.warning("what was asked is no review of a pod", extra={"reason": str(error)})
                 response = _plain(HTTPStatus.BAD_REQUEST, str(error))
+                response.force_close()
             except ConnectionError:
                 raise
             except Exception as error:  # noqa: BLE001 - its text may hold what was sent
@@ -142,27 +147,9 @@ class Webhook:
             return _plain(HTTPStatus.FORBIDDEN, "show a certificate of a CA in --client-ca")
         if request.content_type != _TYPE:
             return _plain(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send {_TYPE}")
-        review = read_review(await self._body(request))
+        review = read_review(await self._bodies.read(request))
         verdict = await self._judge.verdict(review, _time_for_it(request))
         return web.Response(body=answer(review.uid, verdict), content_type=_TYPE)
-
-    async def _body(self, request: web.Request) -> bytes:
-        """The body, within the limits of size and time."""
-        body = bytearray()
-        try:
-            async with asyncio.timeout(_BODY_WITHIN):
-                async for piece in request.content.iter_any():
-                    self._bodies += len(piece)
-                    body += piece
-                    if len(body) > LARGEST:
-                        raise MalformedError(f"the body has more than {LARGEST} bytes")
-                    if self._bodies > _ALL_BODIES:
-                        raise web.HTTPServiceUnavailable
-        except TimeoutError:
-            raise MalformedError(f"the body was not there within {_BODY_WITHIN:g} s") from None
-        finally:
-            self._bodies -= len(body)
-        return bytes(body)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return _plain(HTTPStatus.OK, "ok")
