@@ -67,6 +67,17 @@ def test_every_object_is_valid(version):
     validate([each for case in cases for each in documents((GOLDEN / f"{case}.yaml").read_text())], version)
 
 
+@pytest.mark.parametrize("name", ["1e3", "true", "a" * 53])
+def test_any_name_of_release_and_namespace_is_taken(name):
+    """YAML takes some for numbers, and Kubernetes cuts none that is too long."""
+    injects = {"webhook": {"enabled": True, "tls": {"mode": "certManager"}}, "injectionPolicy": {"enabled": True}}
+    names = {"nameOverride": "0x10", "fullnameOverride": name if name != "a" * 53 else ""}
+    objects = documents(template(values=daemonset(**injects, **names), release=name, namespace=name))
+    objects += documents(template(values=sidecar(**names), release=name, namespace=name))
+    validate(objects, VALIDATED[-1])
+    assert all(len(each["metadata"]["name"]) <= 63 for each in objects if each["kind"] in {"Service", "DaemonSet"})
+
+
 def test_an_unknown_field_would_be_found():
     (first, *_) = documents((GOLDEN / "daemonset.yaml").read_text())
     with pytest.raises(AssertionError, match="automountToken"):

@@ -49,13 +49,13 @@ def kubectl(*arguments, kubeconfig="/nonexistent", **options):
         return run(KUBECTL, *arguments, env=environment, **options)
 
 
-def template(*files, values=None, kube_version=KUBE_VERSION):
+def template(*files, values=None, release=RELEASE, namespace=NAMESPACE, kube_version=KUBE_VERSION):
     """What `helm template` prints for files of values and then for `values`, a dictionary."""
     own = ["--values", "-"] if values is not None else []
     options = [each for file in files for each in ("--values", file)]
     given = json.dumps(values) if values is not None else None
-    where = ["--namespace", NAMESPACE, "--kube-version", kube_version]
-    return helm("template", RELEASE, CHART, *where, *options, *own, input=given)
+    where = ["--namespace", namespace, "--kube-version", kube_version]
+    return helm("template", release, CHART, *where, *options, *own, input=given)
 
 
 def documents(text):

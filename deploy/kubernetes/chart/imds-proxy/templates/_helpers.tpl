@@ -20,8 +20,8 @@
 {{- end -}}
 
 {{- define "imds-proxy.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "imds-proxy.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "imds-proxy.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* Pods of the daemon, and not those of the webhook. */}}

@@ -6,7 +6,7 @@
 {{/* Not the labels of the daemon's pods: a DaemonSet or PodMonitor that selects those does not select these. */}}
 {{- define "imds-proxy.webhookSelectorLabels" -}}
 app.kubernetes.io/name: {{ include "imds-proxy.name" . | trunc 55 | trimSuffix "-" }}-webhook
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "imds-proxy.webhookLabels" -}}

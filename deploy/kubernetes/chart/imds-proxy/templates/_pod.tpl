@@ -29,7 +29,7 @@ volumeMounts:
 {{/* Their names are not those that an application would give to its own. */}}
 {{- define "imds-proxy.volumes" -}}
 - name: imds-proxy-config
-  configMap: {name: {{ include "imds-proxy.fullname" . }}}
+  configMap: {name: {{ include "imds-proxy.fullname" . | quote }}}
 - name: imds-proxy-state
   {{- if eq .Values.state.type "hostPath" }}
   hostPath: {path: {{ .Values.state.path | quote }}, type: DirectoryOrCreate}
