@@ -215,3 +215,13 @@ def test_no_container_has_more_rights_than_it_needs(case):
             assert container["resources"]["requests"]["memory"]
             assert container["resources"]["limits"]["memory"]
         assert pod["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_secrets_hold_is_the_daemons_alone_to_read(case):
+    """With Kubernetes' own 0644 every process of the pod reads a key, which the daemon refuses where it can."""
+    for each in documents((GOLDEN / f"{case}.yaml").read_text()):
+        if each["kind"] in {"DaemonSet", "Deployment"}:
+            volumes = each["spec"]["template"]["spec"]["volumes"]
+            mounted = [volume.get("projected") or volume.get("secret") for volume in volumes]
+            assert {mount["defaultMode"] for mount in mounted if mount} <= {0o400}

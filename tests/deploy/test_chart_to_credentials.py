@@ -5,8 +5,10 @@ What the kubelet does is in support/node.py. The node is a network namespace, wi
 
 import json
 import os
+import shutil
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,14 @@ FROM_SECRET = {
 @pytest.fixture(scope="module")
 def node():
     """The network of a node; the present thread is in it, and a process of a pod's own network beside it."""
-    with network_namespace(), container("10.99.0.7/24", f"{POD_IP}/24") as pid:
+    for program in ("ip", "setpriv", "unshare"):
+        assert shutil.which(program), f"{program} is missing: install iproute2 and util-linux"
+    with ExitStack() as entered:
+        try:
+            entered.enter_context(network_namespace())
+            pid = entered.enter_context(container("10.99.0.7/24", f"{POD_IP}/24"))
+        except pytest.skip.Exception as missing:
+            pytest.fail(f"run it as root, where networks can be made: {missing}")
         with inside(pid):
             subprocess.run(["ip", "route", "add", "default", "via", POD_IP], check=True)
         yield pid

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from imds_proxy.config_file import parse
 from support.chart import HELM, KUBECTL, KUBERNETES
 from support.cluster_parts import add_kinds, is_there
 from support.control_plane_tls import Pki
@@ -60,7 +62,7 @@ def test_the_page_can_be_followed_from_the_first_command_to_the_last(cluster, fo
             continue
         if "injected.yaml" in line:
             wait(lambda: injects(cluster), 30, "the API server's use of the new policy")
-        if "helm uninstall imds-proxy" in line:
+        if "helm uninstall web" in line:
             assert_installed(cluster)
         if "delete namespace" in line:
             line += " --wait=false"  # noqa: PLW2901 - what ends namespaces is a controller
@@ -87,8 +89,11 @@ def injects(cluster):
 def assert_installed(cluster):
     """All that the page has made, before its last part takes it away."""
     own = "namespaces/imds-proxy"
-    config = cluster.ask("GET", f"/api/v1/{own}/configmaps/imds-proxy")["data"]["config.toml"]
-    assert 'client_ca = "/etc/imds-proxy/tls/client-ca.crt"' in config
+    configs = {"imds-proxy": "imds-proxy", "web": "web-imds-proxy"}
+    for namespace, name in configs.items():
+        data = cluster.ask("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")["data"]
+        configs[namespace] = parse(tomllib.loads(data["config.toml"]), name)
+    assert configs["imds-proxy"].admin.client_ca == "/etc/imds-proxy/tls/client-ca.crt"
     assert is_there(cluster, f"/apis/monitoring.coreos.com/v1/{own}/podmonitors/imds-proxy")
     assert is_there(cluster, f"/apis/apps/v1/{own}/daemonsets/imds-proxy")
     assert cluster.ask("GET", "/api/v1/namespaces/shop/pods/first")["status"]["phase"] == "Pending"
