@@ -8,6 +8,7 @@ import stat
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -222,6 +223,7 @@ def test_only_certified_clients_ask_where_a_client_ca_is_given(start, tmp_path):
     webhook.pki.strangers.issue_cert("api-server").configure_cert(stranger)
     with pytest.raises(OSError):  # noqa: PT011 - which one depends on when the other end closes
         webhook.request("POST", "/mutate", review, headers, stranger)
+    assert "--client-ca" in webhook.wait_for("a client's certificate is not accepted")["advice"]
 
 
 @pytest.mark.parametrize(
@@ -257,6 +259,8 @@ def test_clients_that_say_nothing_shut_nobody_out(start):
     try:
         for _ in range(5):
             assert webhook.ask(review_of(pod_of()))["allowed"]
+        files = Path(f"/proc/{webhook.process.pid}/fd")
+        wait(lambda: len(list(files.iterdir())) < 512 + 40, 5, "those beyond the limit cut off")
     finally:
         for each in silent:
             each.close()

@@ -9,6 +9,7 @@ from support.admission import token_volume
 from support.chart import NAMESPACE, documents, of_kind, template
 from support.daemon import wait
 from support.kube_apiserver import RefusedByServer
+from support.kubernetes import ISSUED
 from support.webhook import WebhookProcess
 
 CONFIG = """
@@ -75,7 +76,9 @@ def by_webhook(cluster, folder, *, running=True, ca=None, **values):
     with applied(cluster, access):
         deployment = of_kind("Deployment", [each for each in objects if each["metadata"]["name"] == name])
         [container] = deployment["spec"]["template"]["spec"]["containers"]
-        webhook = WebhookProcess(folder, cluster, token=cluster.token(NAMESPACE, name), **_options(container))
+        token = cluster.token(NAMESPACE, name)
+        ISSUED.append(token)
+        webhook = WebhookProcess(folder, cluster, token=token, **_options(container))
         configuration = copy.deepcopy(of_kind("MutatingWebhookConfiguration", objects))
         trusted = base64.b64encode(ca or webhook.ca_pem).decode()
         configuration["webhooks"][0]["clientConfig"] = {"url": webhook.url, "caBundle": trusted}
