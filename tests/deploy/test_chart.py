@@ -167,6 +167,7 @@ def sidecar(**values):
         (daemonset(metrics={"clientCa": {"secretName": "a", "configMapName": "b"}}), "not both"),
         (daemonset(metrics={"allowedAddresses": ["10.0.0.1"]}), "do nothing while metrics.enabled is false"),
         (daemonset(metrics={"podMonitor": {"enabled": True}}), "do nothing while metrics.enabled is false"),
+        (daemonset(metrics={"enabled": True, "allowedAddresses": ["10.0.0.1", "::/0"]}), "::/0 is every network"),
         (daemonset(metrics={"port": 80}), "give them different ones"),
         ({"mode": "sidecar", "config": CONFIG}, "sidecar.application.image: say which application"),
         (sidecar(state={"type": "hostPath"}), "hostPath needs mode: daemonset"),

@@ -53,6 +53,7 @@ so a sidecar listens there without metrics, too, and shows others health alone.
 {{- $ca := include "imds-proxy.hasClientCa" . -}}
 {{- if and $ca (not $metrics.tls.secretName) }}{{ fail "metrics.clientCa needs metrics.tls.secretName: only over TLS a client shows a certificate" }}{{ end -}}
 {{- if not (or $ca $metrics.allowedAddresses) }}{{ fail "metrics.enabled: say who sees them: metrics.clientCa with metrics.tls, or metrics.allowedAddresses" }}{{ end -}}
+{{- range $metrics.allowedAddresses }}{{ if hasSuffix "/0" . }}{{ fail (printf "metrics.allowedAddresses: %s is every network: name Prometheus' own" .) }}{{ end }}{{ end -}}
 {{- with $metrics.allowedAddresses }}{{ $_ := set $admin "allowed_addresses" . }}{{ end -}}
 {{- if $metrics.tls.secretName -}}
 {{- $_ := set $admin "certificate" "/etc/imds-proxy/tls/tls.crt" -}}
