@@ -6,11 +6,11 @@ No I/O here; `config_file.py` reads the file and words the mistakes.
 import hashlib
 import ipaddress
 import json
-from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from imds_proxy.addresses import DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN
 from imds_proxy.config_callers import (
     AccountName,
     AuditConfig,
@@ -24,7 +24,6 @@ from imds_proxy.config_listeners import listener_mistakes
 from imds_proxy.config_roles import PER_SERVICE_ACCOUNT, AnyRole
 from imds_proxy.config_values import (
     DAY,
-    DEFAULT_LISTEN,
     HOUR,
     MINUTE,
     AbsolutePath,
@@ -34,9 +33,6 @@ from imds_proxy.config_values import (
     Seconds,
     Table,
 )
-
-DEFAULT_PATH = Path("/etc/imds-proxy/config.toml")
-DEFAULT_ADMIN_LISTEN = "127.0.0.1:9338"
 
 
 class MetadataConfig(Table):

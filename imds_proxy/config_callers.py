@@ -6,7 +6,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from imds_proxy.config_values import DEFAULT_LISTEN, MINUTE, AbsolutePath, HttpUrl, Listen, RoleName, Seconds, Table
+from imds_proxy.addresses import DEFAULT_LISTEN
+from imds_proxy.config_values import MINUTE, AbsolutePath, HttpUrl, Listen, RoleName, Seconds, Table
 
 EKS_AUDIENCE = "pods.eks.amazonaws.com"
 

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from imds_proxy.config import Config, cross_check
 from imds_proxy.config_roles import ROLE_TABLES
 from imds_proxy.errors import ConfigError
+from imds_proxy.host import access_advice
 
 
 def load(path: Path) -> Config:
@@ -22,6 +23,8 @@ def load(path: Path) -> Config:
     """
     try:
         text = path.read_text("utf-8")
+    except PermissionError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", (access_advice.readable(str(path)),)) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -5,8 +5,8 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from imds_proxy.addresses import SYSTEMD_PREFIX, split_listen
 from imds_proxy.config_http import is_local_address
-from imds_proxy.config_values import SYSTEMD_PREFIX, split_listen
 
 _IPV4: Final = 4
 _BRIDGE: Final = ipaddress.ip_network("172.17.0.0/16")

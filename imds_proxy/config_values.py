@@ -1,6 +1,5 @@
 """What a value in the config file may be: durations, addresses, ARNs, paths, commands."""
 
-import ipaddress
 import json
 import re
 import shlex
@@ -9,8 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
-SYSTEMD_PREFIX = "systemd:"
-DEFAULT_LISTEN = "127.0.0.1:1338"
+from imds_proxy.addresses import SYSTEMD_PREFIX, split_listen
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -24,21 +22,6 @@ def parse_duration(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise ValueError('expected a duration such as "1h", "30m" or "900s"')
-
-
-def split_listen(value: str) -> tuple[str, int]:
-    """`"127.0.0.1:1338"` or `"[::1]:1338"` as (IP address literal, port); raises ValueError with the form expected."""
-    host, colon, port = value.rpartition(":")
-    if not colon or not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004 - the largest port
-        raise ValueError('expected "ADDRESS:PORT", "[IPV6]:PORT" or "systemd:NAME"')
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if (":" in bare) != (bare != host):
-        raise ValueError("an IPv6 address is written in brackets, as in [::1]:1338")
-    try:
-        ipaddress.ip_address(bare)
-    except ValueError:
-        raise ValueError(f"expected an IP address, not {bare!r}") from None
-    return bare, int(port)
 
 
 def _listen(value: str) -> str:

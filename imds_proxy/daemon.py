@@ -217,13 +217,19 @@ class Daemon:
             return None
         path = Path(self.config.state_dir) if self.config.state_dir else default_state_dir()
         try:
-            return open_state_dir(path)
+            state = open_state_dir(path)
         except StateError as error:
             extra = {"error": error.message, "advice": error.advice}
             log.warning(
                 "running without a state directory: a restart will need AWS, and no container tokens", extra=extra
             )
             return None
+        if state.others:
+            log.info(
+                "others can move the state directory away, but neither read nor replace it",
+                extra={"path": str(state.path)},
+            )
+        return state
 
     def _check_passed(self, config: Config) -> None:
         """What `load` checks of an address in the file, of one that only systemd knows."""

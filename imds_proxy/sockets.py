@@ -4,7 +4,7 @@ import errno
 import socket
 from collections.abc import Mapping
 
-from imds_proxy.config_values import SYSTEMD_PREFIX, split_listen
+from imds_proxy.addresses import SYSTEMD_PREFIX, split_listen
 from imds_proxy.errors import ListenError
 
 _BACKLOG = 4096

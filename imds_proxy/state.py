@@ -1,15 +1,20 @@
 """The state directory: small private files, each replaced as a whole."""
 
+import contextlib
 import os
+import stat
 from pathlib import Path
 
 from imds_proxy import atomic_file
 from imds_proxy.atomic_file import PRIVATE
 from imds_proxy.errors import ImdsProxyError
-from imds_proxy.host import safe_path
+from imds_proxy.host import access_advice, safe_path
 from imds_proxy.host.path_walk import UnsafePathError
 
 _PRIVATE_DIR = 0o700
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+_REPLACED = "find out who writes to the folder that it is in; a restart makes another one"
 
 
 class StateError(ImdsProxyError):
@@ -17,10 +22,17 @@ class StateError(ImdsProxyError):
 
 
 class StateDir:
-    """A directory that only this user may enter. Open one with `open_state_dir`."""
+    """A directory that only this user may enter. Open one with `open_state_dir`.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: Of the directory.
+        others: The users besides root and this one that can move it away and put something else in its place, by uid;
+            ANYONE where a group or all can.
+    """
+
+    def __init__(self, path: Path, others: frozenset[int] = frozenset()) -> None:
         self.path = path
+        self.others = others
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, None when there is none; raises StateError when other users can get at it."""
@@ -41,34 +53,66 @@ class StateDir:
         path = self.path / name
         try:
             safe_path.make_folder(path.parent, _PRIVATE_DIR)
-            atomic_file.replace(path, content, PRIVATE)
+            with safe_path.open_folder(path.parent) as folder:
+                if folder.status.st_uid != os.geteuid():
+                    raise StateError(f"{path.parent} was replaced by one of uid {folder.status.st_uid}", _REPLACED)
+                atomic_file.replace_in(folder.descriptor, path.name, content, PRIVATE)
         except OSError as error:
             raise StateError(f"{path} cannot be written: {error.strerror}") from None
         return path
 
 
 def open_state_dir(path: Path) -> StateDir:
-    """Make sure that `path` is a writable directory of this user's; it is made where it is missing.
+    """Make sure that there is a writable directory that only this user may enter: `path`, or one in it.
+
+    Volumes are mounted as they are: root's with mode 2777 (an emptyDir with fsGroup), or with 0777 or 1777. A directory
+    in such a one is as private as any other. What its neighbours can do, where the volume is not sticky, is to move it
+    away: then the state is lost, and made again. They cannot put one of theirs in its place: it is refused at each read
+    and write (`host/path_walk.py`). One of this user's that was there before, put back, holds older sessions, which
+    `renewal/seal.py` judges by their own end.
 
     Raises:
         StateError: With what to do about it.
     """
     try:
         safe_path.make_folder(path, _PRIVATE_DIR)
-        with safe_path.open_folder(path) as folder:
-            status = folder.status
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise StateError(
-                f"{path} belongs to or is writable by other users", f"chown it to this user and chmod 700 {path}"
-            )
-        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-            raise StateError(f"{path} is not writable", f"chmod 700 {path}")
+        private = private_folder(path)
+        if private != path:
+            with contextlib.suppress(PermissionError):  # of a volume of others': said below
+                safe_path.make_folder(private, _PRIVATE_DIR)
+        with safe_path.open_folder(private) as folder:
+            _refuse_unless_private(private, folder.status)
+            return StateDir(private, folder.others)
     except UnsafePathError as error:
         raise StateError(f"{path} cannot be used: {error.strerror}", error.advice) from None
+    except FileNotFoundError:
+        raise StateError(
+            f"{path} cannot be used: no folder can be made there", access_advice.state_folder(path)
+        ) from None
     except OSError as error:
-        advice = 'set state_dir to a directory this user may write, or to "" to keep nothing on disk'
+        advice = (
+            access_advice.state_folder(path) + ', or set state_dir to another one, or to "" to keep nothing on disk'
+        )
         raise StateError(f"{path} cannot be used: {error.strerror}", advice) from None
-    return StateDir(path)
+
+
+def private_folder(path: Path) -> Path:
+    """The directory for this user's state in a `state_dir`: one in it where a group or all may write, else itself."""
+    try:
+        shared = path.stat().st_mode & _WRITABLE_BY_OTHERS
+    except OSError:
+        return path
+    return path / f"uid-{os.geteuid()}" if shared else path
+
+
+def _refuse_unless_private(path: Path, status: os.stat_result) -> None:
+    """Raise StateError where a directory is not for this user alone, or not writable."""
+    if status.st_uid != os.geteuid():
+        raise StateError(f"{path} belongs to uid {status.st_uid}", access_advice.state_folder(path))
+    if status.st_mode & _WRITABLE_BY_OTHERS:
+        raise StateError(f"{path} is writable by other users", f"chmod 700 {path}, after a look at what is in it")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise StateError(f"{path} is not writable", f"chmod 700 {path}, and see that it is not mounted read-only")
 
 
 def default_state_dir() -> Path:

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Iterable, Sequence
 
-from imds_proxy.config_values import SYSTEMD_PREFIX, split_listen
+from imds_proxy.addresses import SYSTEMD_PREFIX, split_listen
 
 log = logging.getLogger(__name__)
 

@@ -1,25 +1,21 @@
 """The control plane's HTTP server: the status page, `/metrics`, `/healthz`, `/livez`, `/readyz`, `/status.json`."""
 
-import logging
 import socket
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from imds_proxy.admin import status_page
 from imds_proxy.admin.accepting import Accepting
 from imds_proxy.admin.connections import Connections
 from imds_proxy.admin.gate import Gate, add_headers
 from imds_proxy.admin.pages import Documents, Pages
+from imds_proxy.admin.server_log import ServerLog
 from imds_proxy.admin.tls import Tls
 from imds_proxy.admin.viewer import Viewers
 from imds_proxy.callers.identify import Callers
 from imds_proxy.config import AdminConfig
 from imds_proxy.host.open_files import limit, shares
-from imds_proxy.telemetry.log import told
-
-log = logging.getLogger(__name__)
 
 _SHUTDOWN_TIME: Final = 1.0
 _LINGER_TIME: Final = 1.0
@@ -63,7 +59,7 @@ async def start(documents: Documents, callers: Callers, listening: socket.socket
         access_log=None,
         shutdown_timeout=_SHUTDOWN_TIME,
         lingering_time=_LINGER_TIME,
-        logger=_OneLine(),
+        logger=ServerLog("control plane"),
     )
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - since setup
@@ -91,17 +87,3 @@ def application(documents: Documents, gate: Gate) -> web.Application:
     status_page.add_files(app.router)
     app.on_response_prepare.append(add_headers)
     return app
-
-
-class _OneLine(logging.LoggerAdapter):  # type: ignore[type-arg]
-    """aiohttp's log: nothing of a client that speaks no HTTP or goes away, of anything else its type and place."""
-
-    def __init__(self) -> None:
-        super().__init__(log)
-
-    def exception(self, msg: object, *_: object, exc_info: Any = None, **__: Any) -> None:
-        """Instead of a traceback, which any user could have written as often as it likes."""
-        if isinstance(exc_info, HttpProcessingError | ConnectionError):
-            return
-        error = told(exc_info) if isinstance(exc_info, BaseException) else "none"
-        log.error("unexpected error in the control plane", extra={"where": str(msg), "error": error})

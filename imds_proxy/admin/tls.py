@@ -1,8 +1,8 @@
-"""TLS of the control plane: certificate, key and client CA, read again when their files change.
+"""TLS of a server of ours: certificate, key and client CA, read again when their files change.
 
-In: the `[admin]` table. Out: the context for the next connection. Errors: none; files that cannot be used are told of
-in the log, are tried again, and leave those in use that were. Where there never were any, nobody is served: in plain
-text least of all.
+In: the `[admin]` table, or the files by name. Out: the context for the next connection. Errors: none; files that cannot
+be used are told of in the log, are tried again, and leave those in use that were. Where there never were any, nobody is
+served: in plain text least of all.
 """
 
 import asyncio
@@ -68,9 +68,15 @@ class InUse:
 
 
 class Tls:
-    """What one control plane proves itself with, from `follow` to `close`."""
+    """What one server proves itself with, from `follow` or `use` to `close`.
 
-    def __init__(self) -> None:
+    Args:
+        server: For the log: "control plane".
+        setting: For the log: where its files are named.
+    """
+
+    def __init__(self, server: str = "control plane", setting: str = "[admin]") -> None:
+        self._server, self._setting = server, setting
         self.files: TlsFiles | None = None
         """None: it speaks plain text."""
         self.in_use: InUse | None = None
@@ -87,7 +93,11 @@ class Tls:
 
     def follow(self, settings: AdminConfig) -> bool:
         """Take the files that a config names; whether TLS begins or ends with that."""
-        before, self.files = self.files, TlsFiles.of(settings)
+        return self.use(TlsFiles.of(settings))
+
+    def use(self, files: TlsFiles | None) -> bool:
+        """Take the files given, None for plain text; whether TLS begins or ends with that."""
+        before, self.files = self.files, files
         if self.files == before:
             return False
         self.close()
@@ -95,7 +105,9 @@ class Tls:
             self.in_use = None
         else:
             self._problem = ""
-            self._following = asyncio.create_task(self._follow(self.files), name="follow the control plane's TLS files")
+            self._following = asyncio.create_task(
+                self._follow(self.files), name=f"follow the {self._server}'s TLS files"
+            )
         return (self.files is None) != (before is None)
 
     def options(self, handshake_within: float) -> dict[str, Any]:
@@ -118,7 +130,7 @@ class Tls:
             return
         self._told = now
         extra = {"address": caller.address, "uid": caller.uid, "reason": error.verify_message}
-        advice = "have it issued by a CA in [admin] client_ca, or let the client show none"
+        advice = f"have it issued by a CA in {self._setting} client_ca, or let the client show none"
         log.warning("a client's certificate is not accepted", extra=extra | {"advice": advice})
 
     def close(self) -> None:
@@ -137,7 +149,7 @@ class Tls:
     async def _refresh(self, watched: WatchedFiles, files: TlsFiles) -> bool:
         """Use what the files hold; whether it could be."""
         try:
-            self._use(await watched.read(read, files), files)
+            self._take(await watched.read(read, files), files)
         except TimeoutError:
             self._refuse(unanswered(_TABLE, f"one of {', '.join(files.paths())}"))
         except SourceError as error:
@@ -148,30 +160,30 @@ class Tls:
             return True
         return False
 
-    def _use(self, found: InUse, files: TlsFiles) -> None:
+    def _take(self, found: InUse, files: TlsFiles) -> None:
         before, self.in_use, self._problem = self.in_use, found, ""
         if before is None or (before.fingerprint, before.client_ca) != (found.fingerprint, found.client_ca):
             extra = {"files": " ".join(files.paths()), "sha256": found.fingerprint}
-            log.info("the control plane has a certificate in use", extra=extra)
+            log.info(f"the {self._server} has a certificate in use", extra=extra)  # noqa: G004 - one of few
 
     def _refuse(self, error: SourceError) -> None:
-        message = message_of(error)
+        message = message_of(error, self._setting)
         is_news, self._problem = message != self._problem, message
         if not is_news:
             return
         extra = {"error": message, "advice": error.advice}
         if self.in_use is None:
-            log.error("no control plane", extra=extra)
+            log.error(f"no {self._server}", extra=extra)  # noqa: G004 - one of few
         else:
             log.warning(
-                "the control plane's certificate, key or client CA cannot be used: those before go on",
+                f"the {self._server}'s certificate, key or client CA cannot be used: those before go on",  # noqa: G004
                 extra=extra | {"sha256": self.in_use.fingerprint},
             )
 
 
-def message_of(error: SourceError) -> str:
+def message_of(error: SourceError, setting: str = "[admin]") -> str:
     """What an error says, which is not of a role."""
-    return error.message.replace(f'role "{_TABLE}": ', "[admin] ", 1)
+    return error.message.replace(f'role "{_TABLE}": ', f"{setting} ", 1)
 
 
 def read(files: TlsFiles) -> InUse:

@@ -4,9 +4,9 @@ import grp
 import pwd
 from collections.abc import Callable, Iterator
 
+from imds_proxy.addresses import SYSTEMD_PREFIX, split_listen
 from imds_proxy.callers.caller import ip_address
 from imds_proxy.config import Config
-from imds_proxy.config_values import SYSTEMD_PREFIX, split_listen
 from imds_proxy.renewal.need import Need, needed
 
 

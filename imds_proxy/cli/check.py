@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from imds_proxy.cli import options as shared
-from imds_proxy.config import DEFAULT_PATH, Config
+from imds_proxy.cli.options import DEFAULT_PATH
+from imds_proxy.config import Config
 
 if TYPE_CHECKING:
     from imds_proxy.clock import Clock
@@ -59,8 +60,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _foreign_listeners(config: Config) -> int:
     """Print the listeners of the config at which another user listens now; 1 if there are any."""
+    from imds_proxy.addresses import SYSTEMD_PREFIX, split_listen
     from imds_proxy.cli.listener_owner import check_address
-    from imds_proxy.config_values import SYSTEMD_PREFIX, split_listen
     from imds_proxy.errors import ForeignListenerError
 
     found = 0

@@ -11,7 +11,7 @@ from imds_proxy.files import target
 from imds_proxy.files.named_access import NamedAccess
 from imds_proxy.host import safe_path
 from imds_proxy.host.path_walk import UnsafePathError
-from imds_proxy.state import default_state_dir
+from imds_proxy.state import default_state_dir, private_folder
 
 
 def print_unsafe_paths(config: Config) -> bool:
@@ -62,13 +62,13 @@ def _others(config: Config) -> Iterator[tuple[str, str, Callable[..., None]]]:
     if config.audit.file is not None:
         yield "audit.file", config.audit.file, made
     if config.state_dir != "":
-        yield "state_dir", str(_state_dir(config)), made
+        yield "state_dir", str(private_folder(_state_dir(config))), made
 
 
 def _daemon_user(config: Config) -> int:
     """The user that the daemon runs as: the owner of its state directory, or else whoever asks."""
     try:
-        return os.geteuid() if config.state_dir == "" else _state_dir(config).stat().st_uid
+        return os.geteuid() if config.state_dir == "" else private_folder(_state_dir(config)).stat().st_uid
     except OSError:
         return os.geteuid()
 

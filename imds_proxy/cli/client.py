@@ -15,6 +15,7 @@ from imds_proxy.cli.status_document import printable
 from imds_proxy.errors import ConnectionClosedError, DaemonUnreachableError, ImdsProxyError
 from imds_proxy.metadata.imds import NO_ROLE, TOKEN_HEADER, TTL_HEADER
 from imds_proxy.metadata.role_tokens import TOKEN_FOLDER
+from imds_proxy.state import private_folder
 
 _TIME_LIMIT = 5.0
 _REFUSALS = 403, 429  # whose body says what to do
@@ -142,7 +143,7 @@ def no_access(target: Target, role: str | None) -> ImdsProxyError:
     advice = "imds-proxy check --as user=NAME says what is granted, imds-proxy status what is there"
     if role is None:
         return ImdsProxyError("the daemon has no role for this user", advice)
-    path = target.state_dir / TOKEN_FOLDER / role
+    path = token_path(target, role)
     return ImdsProxyError(
         f'role "{role}" is not the one this user gets, and its token is not in a file that can be read: {path}',
         f"run this as the user the daemon runs as; {advice}",
@@ -154,9 +155,14 @@ def container_token(target: Target, role: str) -> str | None:
     if "/" in role:  # a role's name, never a path
         return None
     try:
-        return (target.state_dir / TOKEN_FOLDER / role).read_text("ascii").strip()
+        return token_path(target, role).read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def token_path(target: Target, role: str) -> Path:
+    """Where the daemon keeps a role's token, if it runs as this user where others may write to `state_dir`."""
+    return private_folder(target.state_dir) / TOKEN_FOLDER / role
 
 
 def _metadata(target: Target, path: str) -> tuple[int, bytes]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from imds_proxy.cli import client
 from imds_proxy.cli import options as shared
-from imds_proxy.config import DEFAULT_PATH, Config
+from imds_proxy.cli.options import DEFAULT_PATH
+from imds_proxy.config import Config
 from imds_proxy.errors import ConfigError, DaemonUnreachableError, ImdsProxyError
 
 if TYPE_CHECKING:

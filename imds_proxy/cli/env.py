@@ -8,7 +8,6 @@ from typing import Any
 
 from imds_proxy.cli import client, environment, listener_owner
 from imds_proxy.cli import options as shared
-from imds_proxy.metadata.role_tokens import TOKEN_FOLDER
 
 
 def register(verbs: Any) -> None:
@@ -45,7 +44,7 @@ def client_changes(options: argparse.Namespace) -> dict[str, str | None]:
     listener_owner.check_url(target.endpoint)
     settings = environment.instance_metadata(target.endpoint)
     if options.role and client.container_token(target, options.role):
-        token_file = target.state_dir / TOKEN_FOLDER / options.role
+        token_file = client.token_path(target, options.role)
         settings = environment.container(target.endpoint, options.role, token_file)
     elif options.role and options.role != (target.default_role or client.default_role(target)):
         raise client.no_access(target, options.role)

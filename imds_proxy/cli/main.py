@@ -22,6 +22,7 @@ _VERBS = (
     "rotate-tokens",
     "add-addresses",
     "codedeploy",
+    "webhook",
     "config",
     "completion",
     "demo",

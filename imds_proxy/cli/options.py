@@ -5,12 +5,16 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from imds_proxy.config import DEFAULT_ADMIN_LISTEN, DEFAULT_PATH, Config
-from imds_proxy.config_file import load
-from imds_proxy.config_values import DEFAULT_LISTEN, SYSTEMD_PREFIX, split_listen
+from imds_proxy.addresses import DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN, SYSTEMD_PREFIX, split_listen
 from imds_proxy.errors import ConfigError
 from imds_proxy.state import default_state_dir
+
+if TYPE_CHECKING:
+    from imds_proxy.config import Config
+
+DEFAULT_PATH: Final = Path("/etc/imds-proxy/config.toml")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -59,18 +63,30 @@ def target(options: argparse.Namespace) -> Target:
     )
 
 
-def read_config_if_any(path: Path | None) -> Config | None:
+def read_config_if_any(path: Path | None) -> "Config | None":
     """The config at `path`; the default one if it is there and this user may read it; else None."""
+    from imds_proxy.config_file import load  # here, because it takes ten times as long as all of this verb else
+
     if path is not None:
         return load(path)
     return load(DEFAULT_PATH) if os.access(DEFAULT_PATH, os.R_OK) else None
 
 
-def require_config(path: Path | None) -> Config:
+def require_config(path: Path | None) -> "Config":
     """As above, but a config there must be."""
+    from imds_proxy.config_file import load
+
     if path is None and not DEFAULT_PATH.exists():
         raise ConfigError(f"there is no {DEFAULT_PATH}: give --config FILE, or serve --role-arn ARN without a file")
     return load(path or DEFAULT_PATH)
+
+
+def reachable(listen: str) -> tuple[str, int]:
+    """Where this host reaches a listener; raises ValueError where that is no address."""
+    host, port = split_listen(listen)
+    if ipaddress.ip_address(host).is_unspecified:
+        host = "::1" if ":" in host else "127.0.0.1"
+    return host, port
 
 
 def _is_address(listen: str) -> bool:
@@ -78,8 +94,5 @@ def _is_address(listen: str) -> bool:
 
 
 def _url(listen: str, scheme: str = "http") -> str:
-    host, port = split_listen(listen)
-    address = ipaddress.ip_address(host)
-    if address.is_unspecified:
-        host = "::1" if ":" in host else "127.0.0.1"
+    host, port = reachable(listen)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from imds_proxy.cli import options as shared
-from imds_proxy.config import DEFAULT_PATH, Config
+from imds_proxy.cli.options import DEFAULT_PATH
+from imds_proxy.config import Config
 from imds_proxy.config_file import load, parse
 from imds_proxy.errors import ConfigError
 

@@ -8,10 +8,9 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from imds_proxy.cli import client
 from imds_proxy.cli import options as shared
 from imds_proxy.cli.status_document import complete, escaped
-from imds_proxy.errors import DaemonUnreachableError
+from imds_proxy.errors import ConfigError, DaemonUnreachableError
 
 _ASKED_EVERY = 2.0
 _GOOD = {"ok", "failing", "idle"}
@@ -28,6 +27,11 @@ def register(verbs: Any) -> None:
         "status", help="show what the daemon holds", description="Show what the running daemon holds."
     )
     shared.add_config(verb)
+    verb.add_argument(
+        "--check",
+        action="store_true",
+        help="for health checks: exit 0 and print nothing when every served role has live credentials, else exit 1",
+    )
     verb.add_argument("--json", action="store_true", help="the document itself; with --watch one in each line")
     verb.add_argument(
         "--watch", action="store_true", help="a live view until Ctrl-C; not on a terminal: again every two seconds"
@@ -37,6 +41,15 @@ def register(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print once or for ever; 1 when a served role that somebody asks for has no live credentials."""
+    if options.check:
+        if options.json or options.watch:
+            raise ConfigError("status --check prints nothing: --json and --watch do not go with it")
+        from imds_proxy.cli.status_check import check
+
+        check(options.config)
+        return 0
+    from imds_proxy.cli import client
+
     target = shared.target(options)
     if options.watch and not options.json and _has_screen():
         from imds_proxy.cli.status_watch import watch
@@ -57,6 +70,8 @@ def _has_screen() -> bool:
 
 def _print_next(target: shared.Target, *, as_json: bool) -> None:
     """One line of JSON, or the time and a table; a daemon that is away does not end the watching."""
+    from imds_proxy.cli import client
+
     try:
         status = client.status(target)
     except DaemonUnreachableError as error:

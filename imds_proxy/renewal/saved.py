@@ -16,6 +16,7 @@ from typing import Final
 
 from imds_proxy.access_key import are_swapped
 from imds_proxy.credentials import Credentials, Secret
+from imds_proxy.host import safe_path
 from imds_proxy.renewal.seal import OldFormatError, Seal, SealError
 from imds_proxy.renewal.session_shape import SessionShape
 from imds_proxy.sources.interface import LONGEST_LIFE
@@ -90,7 +91,9 @@ class SavedSessions:
         path = self._state.path / _FOLDER
         kept = roles if self._seal is not None else ()
         try:
-            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with safe_path.open_folder(self._state.path) as state:
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                folder = os.open(_FOLDER, flags, dir_fd=state.descriptor)
         except FileNotFoundError:
             return
         except OSError as error:

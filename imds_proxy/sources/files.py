@@ -4,7 +4,7 @@ import os
 import stat
 
 from imds_proxy.errors import Denied, Invalid, Unreachable
-from imds_proxy.host import safe_path
+from imds_proxy.host import access_advice, safe_path
 from imds_proxy.host.open_files import exhausted
 from imds_proxy.host.path_walk import UnsafePathError
 
@@ -34,8 +34,9 @@ def read_file(role: str, path: str, what: str, *, private: bool, trusted: bool =
     except UnsafePathError as error:
         raise Invalid(f'role "{role}": {what} {path} is not read: {error.strerror}', error.advice) from None
     except PermissionError:
-        advice = f"let the user the daemon runs as read it: chown it, or chmod u+r {path}, and chmod +x its folders"
-        raise Denied(f'role "{role}": {what} {path} may not be read by this user', advice) from None
+        raise Denied(
+            f'role "{role}": {what} {path} may not be read by this user', access_advice.readable(path)
+        ) from None
     except OSError as error:
         if (shortage := exhausted(error)) is not None:
             raise Unreachable(f'role "{role}": {what} {path} cannot be read: {shortage[0]}', shortage[1]) from None
@@ -47,7 +48,7 @@ def read_file(role: str, path: str, what: str, *, private: bool, trusted: bool =
         if private:
             _refuse_open_to_others(role, path, what, status)
         if trusted and (status.st_uid not in {0, os.geteuid()} or status.st_mode & _OTHERS_WRITE):
-            advice = f"chown it to root or to the user the daemon runs as, and chmod 644 {path}"
+            advice = access_advice.unchangeable(path)
             raise Invalid(f'role "{role}": {what} {path} can be changed by other users', advice)
         with open(descriptor, "rb", closefd=False) as file:
             content = file.read(_LARGEST + 1)
@@ -62,12 +63,9 @@ def read_file(role: str, path: str, what: str, *, private: bool, trusted: bool =
 
 
 def _refuse_open_to_others(role: str, path: str, what: str, status: os.stat_result) -> None:
-    again = "and replace what was in it if others may have read it"
+    advice = access_advice.private(path, status.st_uid)
     if status.st_uid not in {0, os.geteuid()}:
-        advice = f"chown it to root or to the user the daemon runs as, {again}"
         raise Invalid(f'role "{role}": {what} {path} belongs to another user (uid {status.st_uid})', advice)
     group = _GROUP_WRITE if status.st_uid == 0 else _GROUP
     if status.st_mode & (_OTHERS | group):
-        mode = 640 if status.st_uid == 0 != os.geteuid() else 600  # group read is how root lets the daemon read it
-        advice = f"chmod {mode} {path}, {again}"
         raise Invalid(f'role "{role}": {what} {path} can be read or changed by other users', advice)

@@ -27,6 +27,7 @@ VERBS = [
     "rotate-tokens",
     "add-addresses",
     "codedeploy",
+    "webhook",
     "config",
     "completion",
     "demo",

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imds_proxy.config import DEFAULT_ADMIN_LISTEN
-from imds_proxy.config_values import DEFAULT_LISTEN
+from imds_proxy.addresses import DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN
 from imds_proxy.sockets import open_listener
 from imds_proxy.systemd import Notifier, PassedSocket, assign, passed_sockets, warn_of_unused
 from support.log_lines import logged

@@ -1,7 +1,6 @@
-"""Tokens and keys of a real kube-apiserver, where one is at hand (support/kube_apiserver.py)."""
+"""Tokens and keys of a real kube-apiserver (support/kube_apiserver.py)."""
 
 import asyncio
-import os
 import time
 from types import SimpleNamespace
 
@@ -13,13 +12,10 @@ from imds_proxy.config_callers import EKS_AUDIENCE, ServiceAccountsConfig
 from support.clients import on, run
 from support.daemon import request
 from support.http_source import clear_environment
-from support.kube_apiserver import PROGRAMS, KubeApiServer
+from support.kube_apiserver import KubeApiServer
 from support.kubernetes import ISSUER, TABLES, by_pod
 
 STS = "sts.amazonaws.com"
-pytestmark = pytest.mark.skipif(
-    not all(os.environ.get(name) for name in PROGRAMS), reason=f"{' and '.join(PROGRAMS)} do not say where they are"
-)
 
 
 @pytest.fixture(scope="module")
