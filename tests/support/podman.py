@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache/deploy"
 PACKAGES = ("python3", "python3-venv", "ca-certificates")
 BASE = "localhost/imds-proxy-test-base:bookworm"
-NEEDED = ("podman", "crun", "mmdebstrap", "nsenter", "unshare", "ip")
+NEEDED = ("podman", "crun", "mmdebstrap", "nsenter", "setpriv", "unshare", "ip")
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""How a holder of a namespace is started, so that a killed run leaves none."""
 _CONF = """
 [containers]
 cgroups = "disabled"
@@ -46,7 +48,7 @@ class Podman:
         for name in ("storage", "run", "tmp"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
         (self._folder / "containers.conf").write_text(_CONF)
-        self._holder = subprocess.Popen(["unshare", "--mount", "sh", "-c", _NAMESPACE])
+        self._holder = subprocess.Popen([*DIES_WITH_US, "unshare", "--mount", "sh", "-c", _NAMESPACE])
         _until(lambda: Path(f"/proc/{self._holder.pid}/comm").read_text() == "sleep\n", "the namespace")
         self._remove_all()
         return self
