@@ -16,14 +16,14 @@ FOLDER = ROOT / "deploy/container"
 BOTO3 = ROOT / ".cache/clients/boto3/lib"
 APP_IMAGE = "localhost/imds-proxy-test-app:latest"
 APP = """
-import boto3, os, sys, time
+import boto3, time
 seen = None
 while True:  # a job, and the next one
     session = boto3.Session(region_name="eu-west-1")
     try:
         key = session.get_credentials().get_frozen_credentials().access_key
         if key != seen:
-            who = session.client("sts", endpoint_url=os.environ["STS"]).get_caller_identity()
+            who = session.client("sts", endpoint_url="STS").get_caller_identity()
             print("has", key, who["Arn"], flush=True)
             seen = key
     except Exception as error:
@@ -33,10 +33,9 @@ while True:  # a job, and the next one
 APP_CONTAINERFILE = """
 ARG BASE
 FROM ${BASE}
-ARG STS
 COPY boto3 /boto3
 COPY app.py /app.py
-ENV PYTHONPATH=/boto3 STS=${STS}
+ENV PYTHONPATH=/boto3
 USER 1000:1000
 CMD ["python3", "/app.py"]
 """
@@ -49,9 +48,9 @@ def app_image(podman, image, account, tmp_path_factory):
     context = tmp_path_factory.mktemp("app")
     packages = next(BOTO3.glob("python3*/site-packages"))
     shutil.copytree(packages, context / "boto3", ignore=shutil.ignore_patterns("pip*", "__pycache__"))
-    (context / "app.py").write_text(APP)
+    (context / "app.py").write_text(APP.replace("STS", account.double.url))
     (context / "Containerfile").write_text(APP_CONTAINERFILE)
-    return podman.build(context / "Containerfile", APP_IMAGE, context, BASE=podman.base(), STS=account.double.url)
+    return podman.build(context / "Containerfile", APP_IMAGE, context, BASE=podman.base())
 
 
 @pytest.fixture
