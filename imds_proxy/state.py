@@ -112,7 +112,9 @@ def _refuse_unless_private(path: Path, status: os.stat_result) -> None:
     if status.st_mode & _WRITABLE_BY_OTHERS:
         raise StateError(f"{path} is writable by other users", f"chmod 700 {path}, after a look at what is in it")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise StateError(f"{path} is not writable", f"chmod 700 {path}, and see that it is not mounted read-only")
+        read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+        advice = access_advice.state_folder(path) if read_only else f"chmod 700 {path}"
+        raise StateError(f"{path} is {'on a read-only file system' if read_only else 'not writable'}", advice)
 
 
 def default_state_dir() -> Path:

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     """Print a line per role, per unsafe path, and per listener whose port another user has; 1 if any is not well."""
     from imds_proxy.callers.remarks import remarks
     from imds_proxy.callers.service_accounts import missing_package
-    from imds_proxy.cli.check_paths import print_unsafe_paths
+    from imds_proxy.cli.check_paths import print_unsafe_paths, state_remark
     from imds_proxy.host.process_hardening import harden
     from imds_proxy.telemetry import log
 
@@ -52,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
         raise error
     for remark in remarks(config):
         print(f"  remark: {remark}")
+    if (movable := state_remark(config)) is not None:
+        print(f"  remark: {movable}")
     unsafe = print_unsafe_paths(config)
     foreign = _foreign_listeners(config)
     no_tls = _try_tls(config)

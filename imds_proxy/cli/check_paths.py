@@ -46,6 +46,23 @@ def unsafe_paths(config: Config) -> Iterator[tuple[str, FileError]]:
             continue
 
 
+def state_remark(config: Config) -> str | None:
+    """What others can do to the state directory; None where it is nothing, or where this user cannot see it."""
+    if config.state_dir == "":
+        return None
+    path = private_folder(_state_dir(config))
+    try:
+        with safe_path.open_folder(path, user=_daemon_user(config)) as folder:
+            if not folder.others:
+                return None
+    except OSError:
+        return None
+    return (
+        f"state_dir: others can write to a folder above {path}, and so move it away: a restart would need AWS, and"
+        " tokens be new; they can neither read nor replace what is in it"
+    )
+
+
 def _others(config: Config) -> Iterator[tuple[str, str, Callable[..., None]]]:
     """Key and path of what is no role's and no file to keep fresh, and how it is judged."""
     for number, grant in enumerate(config.grants):

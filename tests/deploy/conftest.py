@@ -26,7 +26,7 @@ def image(podman):
     ).stdout
     labels = {
         "VERSION": imds_proxy.__version__,
-        "REVISION": revision.strip() or "unknown",
+        "REVISION": revision.strip() or "none",
         "CREATED": f"{dt.datetime.now(dt.UTC):%Y-%m-%d}",  # a day: the layers after it are made again when it changes
         "SOURCE": "https://example.com/imds-proxy",
     }

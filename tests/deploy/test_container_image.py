@@ -101,6 +101,8 @@ def test_labels_say_what_it_is(podman, image):
     assert set(named) >= {"title", "description", "version", "revision", "created", "source", "licenses"}
     assert named["version"] == imds_proxy.__version__
     assert "unknown" not in named.values()
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    assert named["revision"] == (head.strip() or "none")
 
 
 def test_nothing_in_it_tells_of_where_it_was_built(podman, image):

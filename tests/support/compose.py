@@ -57,8 +57,7 @@ class Compose:
 
     def down(self) -> None:
         for name in reversed(self._file["services"]):
-            self._podman("stop", "--ignore", self.container(name))
-            self._podman("rm", "--ignore", "--force", self.container(name))
+            self._podman("rm", "--ignore", "--force", "--time", "1", self.container(name))
 
     def options(self, service: dict[str, Any], name: str) -> list[str]:
         """The arguments of `podman run`."""

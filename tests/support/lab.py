@@ -7,6 +7,7 @@ from contextlib import ExitStack, suppress
 from typing import Self
 
 from support.namespace import inside
+from support.podman import DIES_WITH_US
 
 
 class Lab:
@@ -21,7 +22,7 @@ class Lab:
 
     def __enter__(self) -> Self:
         self._entered = ExitStack()
-        command = ["unshare", "--net", "sh", "-c", "ip link set lo up && echo && exec sleep infinity"]
+        command = [*DIES_WITH_US, "unshare", "--net", "sh", "-c", "ip link set lo up && echo && exec sleep infinity"]
         self._holder = subprocess.Popen(command, stdout=subprocess.PIPE)
         self._entered.callback(self._holder.wait)
         self._entered.callback(self._holder.kill)

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Self
@@ -17,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache/deploy"
 PACKAGES = ("python3", "python3-venv", "ca-certificates")
 BASE = "localhost/imds-proxy-test-base:bookworm"
-NEEDED = ("podman", "crun", "mmdebstrap", "nsenter", "unshare", "ip")
+NEEDED = ("podman", "crun", "mmdebstrap", "nsenter", "setpriv", "unshare", "ip")
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""How a holder of a namespace is started, so that a killed run leaves none."""
 _CONF = """
 [containers]
 cgroups = "disabled"
@@ -45,7 +48,7 @@ class Podman:
         for name in ("storage", "run", "tmp"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
         (self._folder / "containers.conf").write_text(_CONF)
-        self._holder = subprocess.Popen(["unshare", "--mount", "sh", "-c", _NAMESPACE])
+        self._holder = subprocess.Popen([*DIES_WITH_US, "unshare", "--mount", "sh", "-c", _NAMESPACE])
         _until(lambda: Path(f"/proc/{self._holder.pid}/comm").read_text() == "sleep\n", "the namespace")
         self._remove_all()
         return self
@@ -63,21 +66,42 @@ class Podman:
 
     def __call__(self, *arguments: object, check: bool = True, **options) -> subprocess.CompletedProcess:
         """Run `podman …`; what it printed is in the error where it fails."""
+        options = {"capture_output": True, "text": True, "timeout": 900, "env": self._environment()} | options
+        done = subprocess.run([*self._command(), *map(str, arguments)], check=False, **options)
+        said = f"podman {arguments[0]}: {done.returncode}\n{done.stdout}{done.stderr}"
+        assert not check or done.returncode == 0, said
+        return done
+
+    def _command(self) -> list[str]:
         folder = self._folder
         command = ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", f"--wdns={Path.cwd()}", "podman"]
         command += ["--root", folder / "storage", "--runroot", folder / "run", "--tmpdir", folder / "tmp"]
-        command += ["--storage-driver", "overlay", *arguments]
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "CONTAINERS_CONF": str(folder / "containers.conf"),
+        return [*map(str, command), "--storage-driver", "overlay"]
+
+    def _environment(self) -> dict[str, str]:
+        conf = str(self._folder / "containers.conf")
+        return {"PATH": os.environ["PATH"], "HOME": str(self._folder), "CONTAINERS_CONF": conf}
+
+    def as_program(self, folder: Path, *, network: str, base: str) -> Path:
+        """A folder for PATH with a `podman` that takes a user's own commands.
+
+        Args:
+            folder: Is made.
+            network: Of a container whose command names none.
+            base: What images are built on.
+        """
+        folder.mkdir()
+        begin = [each for each in self._command() if not each.startswith("--wdns=")]
+        further = {
+            "build": [*self._build_options(), f"--build-arg=BASE={base}"],
+            "run": [f"--network={network}"],
         }
-        options = {"capture_output": True, "text": True, "timeout": 900, "env": environment} | options
-        done = subprocess.run(list(map(str, command)), check=False, **options)
-        assert not check or done.returncode == 0, (
-            f"podman {arguments[0]}: {done.returncode}\n{done.stdout}{done.stderr}"
+        program = folder / "podman"
+        program.write_text(
+            _PROGRAM.format(python=sys.executable, begin=begin, further=further, env=self._environment())
         )
-        return done
+        program.chmod(0o755)
+        return folder
 
     def inspect(self, kind: str, name: str) -> dict:
         return json.loads(self(kind, "inspect", name).stdout)[0]
@@ -113,16 +137,30 @@ class Podman:
 
     def build(self, containerfile: Path, tag: str, context: Path, **build_arguments: str) -> str:
         """An image by `podman build`, with this machine's settings of pip as secrets; layers are kept."""
+        options = [*self._build_options(), *(f"--build-arg={name}={value}" for name, value in build_arguments.items())]
+        began = time.monotonic()
+        self("build", "--format=docker", *options, "--file", containerfile, "--tag", tag, context)
+        print(f"build of {tag}: {time.monotonic() - began:.0f} s")
+        return tag
+
+    def _build_options(self) -> list[str]:
         (self._folder / "pip.conf").write_text(_pip_conf())
         certificates = os.environ.get("PIP_CERT", "/etc/ssl/certs/ca-certificates.crt")
         secrets = {"pip.conf": self._folder / "pip.conf", "ca.pem": certificates}
         options = [f"--secret=id={name},src={path}" for name, path in secrets.items()]
-        options += [f"--build-arg={name}={value}" for name, value in build_arguments.items()]
-        options += ["--format=docker", "--isolation=chroot", "--network=host", "--layers"]
-        began = time.monotonic()
-        self("build", *options, "--file", containerfile, "--tag", tag, context)
-        print(f"build of {tag}: {time.monotonic() - began:.0f} s")
-        return tag
+        return [*options, "--isolation=chroot", "--network=host", "--layers"]
+
+
+_PROGRAM = """#!{python}
+import os, sys
+verb, *rest = sys.argv[1:]
+further = {further}.get(verb, [])
+if any(each.startswith("--network") for each in rest):
+    further = []
+begin = {begin}
+begin.insert(2, "--wdns=" + os.getcwd())
+os.execvpe(begin[0], [*begin, verb, *further, *rest], {env})
+"""
 
 
 def _pip_conf() -> str:

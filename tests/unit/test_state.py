@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from imds_proxy.cli.check_paths import state_remark
+from imds_proxy.config_file import parse
 from imds_proxy.host.path_walk import ANYONE
 from imds_proxy.state import StateError, default_state_dir, open_state_dir, private_folder
 from support.plane import credentials
@@ -215,3 +217,18 @@ def test_a_user_cannot_put_another_folder_in_its_place(tmp_path):
     with pytest.raises(StateError, match="is a symbolic link of uid 4001"):
         state.write("key", b"y")
     assert (elsewhere / "moved/key").read_bytes() == b"x"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_check_says_what_neighbours_can_do_to_it(tmp_path):
+    """An operator would take a shared volume for a private one."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o2777)
+    role = {"a": {"role_arn": "arn:aws:iam::123456789012:role/A"}}
+    config = parse({"roles": role, "state_dir": str(volume)}, "test")
+    assert state_remark(config) is None
+    open_state_dir(volume)
+    assert "move it away" in (state_remark(config) or "")
+    volume.chmod(0o1777)
+    assert state_remark(config) is None
