@@ -126,7 +126,7 @@ def _defaults(options: argparse.Namespace) -> annotations.Defaults:
     try:
         annotations.injection({annotations.ROLE: "any"}, {}, defaults)
     except annotations.RefusedError as error:
-        text = str(error).replace(annotations.AUDIENCE, "--audience").replace(annotations.EXPIRATION, "--expiration")
+        text = error.message.replace(annotations.AUDIENCE, "--audience").replace(annotations.EXPIRATION, "--expiration")
         raise ConfigError(text) from None
     return defaults
 

@@ -22,7 +22,7 @@ import aiohttp
 from yarl import URL
 
 from imds_proxy import __version__
-from imds_proxy.errors import Invalid, SourceError
+from imds_proxy.errors import ImdsProxyError, Invalid, SourceError
 from imds_proxy.sources.files import read_file
 from imds_proxy.sources.tls import tls_context
 from imds_proxy.sources.watched_files import WatchedFiles, unanswered
@@ -44,7 +44,7 @@ _HEADERS: Final = {
 }
 
 
-class UnreadableError(Exception):
+class UnreadableError(ImdsProxyError):
     """What a service account asks for is not known; says why and what to do."""
 
 
@@ -117,7 +117,7 @@ class Accounts:
                 try:
                     return await self._ask(account)
                 except UnreadableError as error:
-                    log.debug("the API server is asked again", extra={"error": str(error)})
+                    log.debug("the API server is asked again", extra={"error": error.message})
                     await asyncio.sleep(_AGAIN)
                     return await self._ask(account)
         except TimeoutError:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from imds_proxy.errors import ImdsProxyError
+
 PREFIX: Final = "eks.amazonaws.com"
 ROLE: Final = f"{PREFIX}/role-arn"
 AUDIENCE: Final = f"{PREFIX}/audience"
@@ -28,7 +30,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _SHOWN: Final = 60  # characters of a value, in a message
 
 
-class RefusedError(Exception):
+class RefusedError(ImdsProxyError):
     """A pod asks for what cannot be injected; says what, and what to do."""
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from imds_proxy.errors import ImdsProxyError
+
 DEFAULT_ACCOUNT: Final = "default"
 """The service account of a pod that names none."""
 _MIRROR: Final = "kubernetes.io/config.mirror"
@@ -15,7 +17,7 @@ _WINDOWS: Final = "windows"
 _LISTS: Final = ("initContainers", "containers")
 
 
-class MalformedError(Exception):
+class MalformedError(ImdsProxyError):
     """What was sent is no pod, or no review; says which part."""
 
 

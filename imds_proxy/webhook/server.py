@@ -130,8 +130,8 @@ class Webhook:
                 response = _plain(error.status, error.reason)
                 response.force_close()
             except MalformedError as error:
-                log.warning("what was asked is no review of a pod", extra={"reason": str(error)})
-                response = _plain(HTTPStatus.BAD_REQUEST, str(error))
+                log.warning("what was asked is no review of a pod", extra={"reason": error.message})
+                response = _plain(HTTPStatus.BAD_REQUEST, error.message)
                 response.force_close()
             except ConnectionError:
                 raise

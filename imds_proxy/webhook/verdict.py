@@ -55,9 +55,9 @@ class Judge:
                 return _without(extra, pod.left_alone)
             return _with(extra, pod, injection(account, pod.annotations, self._defaults))
         except RefusedError as error:
-            return self._failed(extra, str(error), HTTPStatus.FORBIDDEN)
+            return self._failed(extra, error.message, HTTPStatus.FORBIDDEN)
         except UnreadableError as error:
-            reason = f"service account {review.namespace}/{pod.account} could not be read: {error}"
+            reason = f"service account {review.namespace}/{pod.account} could not be read: {error.message}"
             return self._failed(extra, reason, HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _account(self, namespace: str, pod: Pod, within: float) -> Mapping[str, str] | None:
