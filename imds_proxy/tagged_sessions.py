@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from imds_proxy.callers import ServiceAccount
+from imds_proxy.callers.caller import ServiceAccount
 from imds_proxy.config_roles import AssumeRoleConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.renewal.keeper import Keeper

@@ -8,7 +8,8 @@ from imds_proxy.config import Config
 from imds_proxy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from imds_proxy.callers import Caller, Grants
+    from imds_proxy.callers.caller import Caller
+    from imds_proxy.callers.grants import Grants
     from imds_proxy.config_callers import GrantConfig
 
 KEYS: Final = ("user", "group", "uid", "gid", "address", "listener", "service-account", "role", "token-file")
@@ -17,7 +18,7 @@ _OF_A_PROCESS: Final = {"user", "group", "uid", "gid"}
 
 def check_as(config: Config, who: str) -> int:
     """Print what the caller `who` (`KEY=VALUE[,KEY=VALUE…]`) would get; 1 if that is nothing, or not what it asks."""
-    from imds_proxy.callers import Grants
+    from imds_proxy.callers.grants import Grants
 
     given = _parsed(who)
     caller = _caller(config, given)
@@ -86,7 +87,7 @@ def _parsed(who: str) -> dict[str, str]:
 
 
 def _caller(config: Config, given: dict[str, str]) -> "Caller":
-    from imds_proxy.callers import Caller, ServiceAccount
+    from imds_proxy.callers.caller import Caller, ServiceAccount
 
     listener = given.get("listener", config.metadata.listen[0])
     if listener not in config.metadata.listen:

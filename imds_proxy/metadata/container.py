@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from imds_proxy.callers import Caller, Grants, ServiceAccount
+from imds_proxy.callers.caller import Caller, ServiceAccount
+from imds_proxy.callers.grants import Grants
 from imds_proxy.callers.service_accounts import KeysMissing, NotAccepted
 from imds_proxy.clock import Clock
 from imds_proxy.metadata.asked_role import AskedRoles

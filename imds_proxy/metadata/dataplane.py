@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
-from imds_proxy.callers import Grants
+from imds_proxy.callers.grants import Grants
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
 from imds_proxy.metadata import routes

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from imds_proxy.callers import Caller
+from imds_proxy.callers.caller import Caller
 from imds_proxy.metadata.message import NO_ANSWER, Request, Response, head
 from imds_proxy.metadata.request_parser import RequestParser
 from imds_proxy.telemetry.log import told

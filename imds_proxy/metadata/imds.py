@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from imds_proxy.callers import Caller, Grants
+from imds_proxy.callers.caller import Caller
+from imds_proxy.callers.grants import Grants
 from imds_proxy.clock import Clock
 from imds_proxy.metadata import routes
 from imds_proxy.metadata.instance import InstanceDocuments

@@ -5,7 +5,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
-from imds_proxy.callers import Caller
+from imds_proxy.callers.caller import Caller
 
 TEXT: Final = "text/plain"
 JSON: Final = "application/json"

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import httptools
 
-from imds_proxy.callers import Caller
+from imds_proxy.callers.caller import Caller
 from imds_proxy.metadata.message import Request, Response
 
 MAX_TARGET = 2048

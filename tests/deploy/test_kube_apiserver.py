@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from imds_proxy.callers import ServiceAccount, key_set
+from imds_proxy.callers import key_set
+from imds_proxy.callers.caller import ServiceAccount
 from imds_proxy.callers.service_accounts import KeysMissing, NotAccepted, ServiceAccounts
 from imds_proxy.config_callers import EKS_AUDIENCE, ServiceAccountsConfig
 from support.clients import on, run

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imds_proxy.callers import Caller
+from imds_proxy.callers.caller import Caller
 from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
 from imds_proxy.metadata.http import HttpProtocol

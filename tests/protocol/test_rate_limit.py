@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 
-from imds_proxy.callers import ServiceAccount
+from imds_proxy.callers.caller import ServiceAccount
 from imds_proxy.callers.service_accounts import ServiceAccounts
 from imds_proxy.metadata import server
 from imds_proxy.metadata.http import SLOW_TIME

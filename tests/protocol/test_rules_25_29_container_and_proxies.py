@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from imds_proxy.callers import ServiceAccount
+from imds_proxy.callers.caller import ServiceAccount
 from imds_proxy.callers.service_accounts import ServiceAccounts
 from imds_proxy.cli import client, environment
 from imds_proxy.cli.main import main

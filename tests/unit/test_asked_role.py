@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_proxy.callers import ServiceAccount
+from imds_proxy.callers.caller import ServiceAccount
 from imds_proxy.metadata.asked_role import NO_ROLE, AskedRoles, asked_role
 from imds_proxy.metadata.refused_roles import AGAIN_AFTER, MOST_ROLES, RefusedRoles
 from imds_proxy.metadata.routes import CONTAINER, SERVICE_ACCOUNT, Route, route

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from imds_proxy.callers import Caller, ServiceAccount
+from imds_proxy.callers.caller import Caller, ServiceAccount
 from imds_proxy.clock import Clock
 from imds_proxy.config_callers import AuditConfig
 from imds_proxy.telemetry import audit as audit_module

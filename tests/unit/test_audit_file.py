@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from imds_proxy.callers import Caller
+from imds_proxy.callers.caller import Caller
 from imds_proxy.clock import Clock
 from imds_proxy.config_callers import AuditConfig
 from imds_proxy.errors import FileError

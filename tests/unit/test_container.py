@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from imds_proxy.callers import Caller, Grants, ServiceAccount
+from imds_proxy.callers.caller import Caller, ServiceAccount
+from imds_proxy.callers.grants import Grants
 from imds_proxy.callers.service_accounts import KeysMissing, NotAccepted
 from imds_proxy.callers.token_files import TokenFiles
 from imds_proxy.clock import Clock

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_proxy.callers import Caller, Grants, ServiceAccount
+from imds_proxy.callers.caller import Caller, ServiceAccount
+from imds_proxy.callers.grants import Grants
 from imds_proxy.config_callers import GrantConfig
 from imds_proxy.config_file import parse
 from imds_proxy.errors import ConfigError

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from imds_proxy.admin.status import Status
-from imds_proxy.callers import ServiceAccount
+from imds_proxy.callers.caller import ServiceAccount
 from imds_proxy.cli.status import render
 from imds_proxy.config_file import parse
 from imds_proxy.errors import ConfigError

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from imds_proxy.callers import ServiceAccount, signing_keys
+from imds_proxy.callers import signing_keys
+from imds_proxy.callers.caller import ServiceAccount
 from imds_proxy.callers.key_set import KeySet
 from imds_proxy.callers.service_accounts import KeysMissing, NotAccepted, ServiceAccounts
 from imds_proxy.config_callers import ServiceAccountsConfig

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from imds_proxy.callers import ServiceAccount
+from imds_proxy.callers.caller import ServiceAccount
 from imds_proxy.config_file import parse
 from imds_proxy.config_roles import SERVICE_ACCOUNT_TAGS
 from imds_proxy.errors import ConfigError
