@@ -1,4 +1,4 @@
-"""What several verbs share: where the config is, and where the daemon is that it describes."""
+"""What several verbs share: where the config is, how they log, and where the daemon is that the config describes."""
 
 import argparse
 import ipaddress
@@ -20,6 +20,15 @@ DEFAULT_PATH: Final = Path("/etc/imds-proxy/config.toml")
 def add_config(parser: argparse.ArgumentParser) -> None:
     """`--config FILE`."""
     parser.add_argument("--config", type=Path, metavar="FILE", help=f"config file (default: {DEFAULT_PATH})")
+
+
+def add_logging(parser: argparse.ArgumentParser) -> None:
+    """`--log-level` and `--log-format`."""
+    group = parser.add_argument_group("logging")
+    group.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    group.add_argument(
+        "--log-format", default="auto", choices=("auto", "text", "json"), help="auto: text on a terminal, else JSON"
+    )
 
 
 def add_endpoint(parser: argparse.ArgumentParser) -> None:

@@ -24,11 +24,7 @@ def register(verbs: Any) -> None:
     alone.add_argument("--region", help="region of STS, and what clients are told")
     alone.add_argument("--profile", help="AWS profile to call STS with")
     alone.add_argument("--listen", action="append", metavar="ADDRESS:PORT", help="where SDKs connect; may be repeated")
-    logging = verb.add_argument_group("logging")
-    logging.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
-    logging.add_argument(
-        "--log-format", default="auto", choices=("auto", "text", "json"), help="auto: text on a terminal, else JSON"
-    )
+    shared.add_logging(verb)
     verb.set_defaults(run=run)
 
 

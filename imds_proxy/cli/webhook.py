@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from imds_proxy.addresses import split_listen
+from imds_proxy.cli import options as shared
 from imds_proxy.errors import ConfigError
 from imds_proxy.webhook import annotations
 
@@ -73,11 +74,7 @@ def register(verbs: Any) -> None:
     cluster.add_argument("--api-server", metavar="URL", help="https://HOST:PORT (default: that of the pod's cluster)")
     cluster.add_argument("--token-file", default=f"{_MOUNT}/token", metavar="FILE", help="(default: %(default)s)")
     cluster.add_argument("--ca-bundle", default=f"{_MOUNT}/ca.crt", metavar="FILE", help="(default: %(default)s)")
-    logging = verb.add_argument_group("logging")
-    logging.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
-    logging.add_argument(
-        "--log-format", default="auto", choices=("auto", "text", "json"), help="auto: text on a terminal, else JSON"
-    )
+    shared.add_logging(verb)
     verb.set_defaults(run=run)
 
 
