@@ -150,7 +150,7 @@ import ctypes, encodings.ascii, encodings.idna, importlib, json, os, resource, s
 sys.path.insert(0, sys.argv.pop(1))
 verbs = ["exec", "env", "credential_process", "status", "check", "listener_owner", "main"]
 lazy = ["callers.remarks", "callers.service_accounts", "telemetry.log", "sources.factory", "sources.file"]
-for module in [*(f"cli.{verb}" for verb in verbs), *lazy]:
+for module in [*(f"cli.{verb}" for verb in verbs), "cli.client", "config_file", *lazy]:
     importlib.import_module(f"imds_proxy.{module}")
 uid, gid = json.loads(sys.argv.pop(1))
 os.setgroups([])

@@ -518,21 +518,28 @@ def test_without_a_state_directory_nothing_is_written(aws, start_daemon):
     assert {path.name for path in daemon.folder.iterdir()} <= {"config.toml", "daemon.log", "session-tokens.issued"}
 
 
-@pytest.mark.parametrize("place", ["file", "under-a-file", "writable-by-others"])
+@pytest.mark.parametrize("place", ["file", "under-a-file"])
 def test_a_state_directory_that_cannot_be_used_is_told_of_and_it_runs(aws, start_daemon, tmp_path, place):
     """A full or read-only disk would take the credentials away."""
     path = tmp_path / "state"
-    if place == "writable-by-others":
-        path.mkdir()
-        path.chmod(0o777)
-    else:
-        path.write_text("in the way")
+    path.write_text("in the way")
     wanted = path / "deeper" if place == "under-a-file" else path
     daemon = start_daemon(config=aws.config().replace('"STATE"', json.dumps(str(wanted))))
     credentials_after(daemon)
     line = next(event for event in daemon.events() if event["event"].startswith("running without a state directory"))
     assert str(wanted) in line["error"]
     assert line["advice"]
+
+
+def test_a_state_directory_that_others_may_write_to_holds_a_private_one(aws, start_daemon, tmp_path):
+    """A volume is mounted as it is: nothing would be kept in it, or everybody could read what is."""
+    path = tmp_path / "state"
+    path.mkdir()
+    path.chmod(0o777)
+    credentials_after(start_daemon(config=aws.config().replace('"STATE"', json.dumps(str(path)))))
+    (private,) = path.iterdir()
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert (private / "token.key").exists()
 
 
 def test_a_state_directory_whose_parent_is_missing_is_made(aws, start_daemon, tmp_path):

@@ -287,7 +287,12 @@ def test_however_much_is_said_the_event_loop_hardly_waits(kind):
         Secret(text[:20_000]),
     ]
     for said in (text, text[:2000], f"{text[:1000]} {text}"):
-        began = time.process_time()
-        hidden(said, sent)
-        one_line(said.encode(), sent=sent)
-        assert time.process_time() - began < 0.25
+        assert min(seconds_taken(said, sent) for _ in range(3)) < 0.25
+
+
+def seconds_taken(said, sent):
+    """Of this thread; a collection of the garbage of earlier tests may come in between."""
+    began = time.thread_time()
+    hidden(said, sent)
+    one_line(said.encode(), sent=sent)
+    return time.thread_time() - began
