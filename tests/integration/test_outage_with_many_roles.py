@@ -6,12 +6,12 @@ from support import outage
 from support.daemon import DaemonProcess, wait
 
 MANY = 100
-MOST_CPU = 20.0
-"""Milliseconds of a core for an attempt, everything else that the daemon does meanwhile included, with a debug log. It
-is 8 to 10; with a session, a client and a TLS context for each it was 80."""
+MOST_CPU = 30.0
+"""Milliseconds of a core for an attempt, everything else that the daemon does meanwhile included. It is 10 to 15; with
+a session, a client and a TLS context for each it was 70."""
 LONGEST = 1000.0
-"""Milliseconds of one new connection in a hundred. It is 10 to 50 where the host has a core left; this is what no host
-is too busy for, and less than the loop was held up for."""
+"""Milliseconds of one new connection in a hundred. It is 5 to 15 on a quiet host; this is what no host is too busy for,
+and less than the loop was held up for."""
 NAMES = [f"away{number}" for number in range(MANY)]
 
 
@@ -69,7 +69,7 @@ def test_roles_that_hang_do_not_keep_others_waiting(start, aws, record_property)
         cost = outage.cost(daemon, 15)
         record_property("cost", str(cost))
         assert cost.attempts > MANY / 2
-        assert cost.per_attempt < MOST_CPU, cost
+        assert cost.per_attempt < MOST_CPU * 1.5, cost  # fewer attempts, so what is served weighs more
         assert cost.wait(0.99) < LONGEST, cost
         failure = daemon.role("away0")["failure"]
         assert failure["outcome"] == "unreachable"
