@@ -21,7 +21,7 @@ from support.daemon import request, wait
 from support.kube_apiserver import KubeApiServer
 from support.kubernetes import AUDIENCE, ISSUED
 from support.namespace import container, inside, network_namespace
-from support.node import Node
+from support.node import Node, stop_containers
 
 POD_IP = "10.99.0.1"
 FETCH = "import boto3; print(boto3.Session().get_credentials().get_frozen_credentials().access_key)"
@@ -99,12 +99,7 @@ def running(tmp_path):
         return started[-1]
 
     yield start
-    for process in started:
-        process.terminate()
-        try:
-            assert process.wait(20) == 0
-        finally:
-            process.kill()
+    stop_containers(started)
 
 
 def pods_token(cluster, account="frontend"):

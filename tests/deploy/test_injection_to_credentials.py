@@ -22,7 +22,7 @@ from support.injection import in_effect, make
 from support.kube_apiserver import KubeApiServer
 from support.kubernetes import ISSUED
 from support.namespace import container, inside, network_namespace
-from support.node import Node
+from support.node import Node, stop_containers
 
 NODE_IP, POD_IP = "10.99.0.1", "10.99.0.7"
 NAME = "imds-proxy-webhook"
@@ -112,12 +112,7 @@ def start(cluster, tmp_path):
         assert node.probe(container, "livenessProbe", NODE_IP) == 200
 
     yield begin
-    for process in started:
-        process.terminate()
-        try:
-            assert process.wait(20) == 0
-        finally:
-            process.kill()
+    stop_containers(started)
 
 
 def fetch(pid, environment, token):
