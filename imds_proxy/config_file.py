@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import tomllib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from imds_proxy.config import Config, cross_check
 from imds_proxy.config_roles import ROLE_TABLES
+from imds_proxy.config_toml import TomlError, read_toml
 from imds_proxy.errors import ConfigError
 from imds_proxy.host import access_advice
 
@@ -30,8 +30,8 @@ def load(path: Path) -> Config:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = read_toml(text)
+    except TomlError as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from None
     return parse(data, str(path))
 

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Str
 from imds_proxy.addresses import SYSTEMD_PREFIX, split_listen
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+KILOBYTE, MEGABYTE = 1000, 1000_000
+_DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII)
 
 
 def parse_duration(value: object) -> object:
@@ -22,6 +23,19 @@ def parse_duration(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise ValueError('expected a duration such as "1h", "30m" or "900s"')
+
+
+_SIZE = re.compile(r"([0-9]{1,15})([kMG]?B)")
+_SIZE_UNITS = {"B": 1, "kB": KILOBYTE, "MB": MEGABYTE, "GB": 1000 * MEGABYTE}
+
+
+def parse_size(value: object) -> object:
+    """`"64MB"`, `"500kB"`, `"2GB"` or a whole number of bytes; anything else raises ValueError. Units are decimal."""
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        return int(match[1]) * _SIZE_UNITS[match[2]]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError('expected a size such as "64MB" or "2GB"')
 
 
 def _listen(value: str) -> str:
@@ -38,8 +52,10 @@ def _policy(value: object) -> object:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as error:
+        except json.JSONDecodeError as error:
             raise ValueError(f"expected an IAM policy as a table or as JSON: {error}") from None
+        except (ValueError, RecursionError):  # a number of thousands of digits; nested deep
+            raise ValueError("expected an IAM policy as a table or as JSON") from None
     if not isinstance(value, dict):
         raise ValueError("expected an IAM policy as a table or as JSON")  # noqa: TRY004 - pydantic reports ValueError
     return json.dumps(value, separators=(",", ":"))
@@ -66,6 +82,7 @@ def _command(value: object) -> object:
 
 
 Seconds = Annotated[int, BeforeValidator(parse_duration, json_schema_input_type=str | int)]
+Bytes = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=str | int)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Policy = Annotated[str, BeforeValidator(_policy, json_schema_input_type=str | dict[str, Any])]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]

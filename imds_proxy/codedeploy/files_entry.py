@@ -5,11 +5,11 @@ ConfigError, where the result would not be a config, or an entry that is there a
 """
 
 import json
-import tomllib
 from collections.abc import Iterator
 from typing import Any
 
 from imds_proxy.config_file import parse
+from imds_proxy.config_toml import TomlError, read_toml
 from imds_proxy.errors import ConfigError
 
 _FORMAT, _PROFILE = "ini", "default"
@@ -64,6 +64,6 @@ def _profile(entry: dict[str, Any]) -> Any:
 
 def _read(text: str, where: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return read_toml(text)
+    except TomlError as error:
         raise ConfigError(f"{where}: is not valid TOML, or would not be with [[files]] at its end: {error}") from None

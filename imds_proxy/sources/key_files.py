@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from imds_proxy.config_roles import RolesAnywhereConfig
 from imds_proxy.errors import Denied, Invalid
 from imds_proxy.sources.files import read_file
-from imds_proxy.sources.key_pair import KeyPair, Sign, algorithm_of
+from imds_proxy.sources.key_pair import KeyPair, Sign, algorithm_of, readable
 from imds_proxy.sources.x509_signature import Algorithm
 
 TOKEN: Final = "pkcs11:"  # noqa: S105 - not that kind of token
@@ -27,7 +27,7 @@ TOKEN: Final = "pkcs11:"  # noqa: S105 - not that kind of token
 _PEM: Final = b"-----BEGIN "
 _PEM_KEY: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
 _TPM_KEY: Final = b"TSS2 PRIVATE KEY"
-_NOT_READ: Final = (ValueError, TypeError, UnsupportedAlgorithm)
+_NOT_READ: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
 class TokenSign(Protocol):
@@ -102,6 +102,7 @@ def pair_of(role: str, settings: RolesAnywhereConfig, files: KeyFiles, token: To
         first, rest, private = _pkcs12(role, settings, files)
     if files.intermediates is not None and settings.intermediates is not None:
         rest += _certificates(role, settings.intermediates, files.intermediates)
+    readable(role, settings.certificate, first, rest)
     algorithm = algorithm_of(role, first)
     if token is not None:
         sign: Sign = partial(token, algorithm=algorithm, pin=files.passphrase)
@@ -113,6 +114,9 @@ def pair_of(role: str, settings: RolesAnywhereConfig, files: KeyFiles, token: To
 def _certificates(role: str, path: str, pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
+    except x509.InvalidVersion:
+        advice = "have the CA issue an X.509 v3 certificate"
+        raise Invalid(f'role "{role}": {path} holds a certificate of an unknown version', advice) from None
     except ValueError:
         raise Invalid(
             f'role "{role}": {path} holds no complete certificate in PEM',

@@ -5,7 +5,7 @@ be. In: a certificate, its chain, and what signs. Out: a `KeyPair`. Errors: Inva
 a date that is not within the certificate's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,6 +23,17 @@ _CURVES: Final = {"secp256r1", "secp384r1", "secp521r1"}
 _TOO_WEAK: Final = hashes.SHA1 | hashes.MD5
 _PROBE: Final = b"imds-proxy: does this key belong to this certificate?"
 _ISSUE: Final = "have the CA issue an end entity certificate for IAM Roles Anywhere"
+
+_PARTS: Final[dict[str, Callable[[x509.Certificate], object]]] = {
+    "the subject": lambda certificate: certificate.subject.rfc4514_string(),
+    "the issuer": lambda certificate: certificate.issuer.rfc4514_string(),
+    "the serial number": lambda certificate: certificate.serial_number,
+    "the dates": lambda certificate: (certificate.not_valid_before_utc, certificate.not_valid_after_utc),
+    "the public key": lambda certificate: certificate.public_key(),
+    "the algorithm of the signature": lambda certificate: certificate.signature_hash_algorithm,
+    "an extension": lambda certificate: list(certificate.extensions),
+}
+_PARTS_OF_CHAIN: Final = ("the subject", "the issuer")
 
 Sign = Callable[[bytes], bytes]
 
@@ -71,6 +82,28 @@ class KeyPair:
     def __str__(self) -> str:
         subject = printable(self.certificate.subject.rfc4514_string()) or "no subject"
         return f"{subject}, serial {self.serial:x}, until {timestamp(self.expiration)}"
+
+
+def readable(role: str, path: str, first: x509.Certificate, rest: Iterable[x509.Certificate]) -> None:
+    """Raise Invalid where a part of a certificate cannot be read that is needed later.
+
+    cryptography reads a certificate's parts only when they are asked for, and has no common error for what it cannot
+    read: after this, nothing about these certificates raises any more.
+
+    Args:
+        role: For the message.
+        path: Of their file, for the message.
+        first: The host's own.
+        rest: The others.
+    """
+    for certificate in (first, *rest):
+        parts = _PARTS if certificate is first else _PARTS_OF_CHAIN
+        for name in parts:
+            try:
+                _PARTS[name](certificate)
+            except Exception:  # noqa: BLE001 - see above
+                whose = "the certificate" if certificate is first else "a certificate of the chain"
+                raise Invalid(f'role "{role}": {path}: {name} of {whose} cannot be read', _ISSUE) from None
 
 
 def algorithm_of(role: str, certificate: x509.Certificate) -> Algorithm:
@@ -123,11 +156,10 @@ def alive(role: str, pair: KeyPair, now: float) -> None:
 def _faults(certificate: x509.Certificate) -> list[str]:
     if certificate.version is not x509.Version.v3:
         return ["it is no X.509 v3 certificate"]
-    try:
-        extensions = [extension.value for extension in certificate.extensions]
-    except ValueError:
-        return ["its extensions cannot be read"]
+    extensions = [extension.value for extension in certificate.extensions]
     faults = []
+    if certificate.serial_number <= 0:
+        faults.append("its serial number is not positive")
     if isinstance(certificate.signature_hash_algorithm, _TOO_WEAK):
         faults.append("it is signed with SHA-1 or MD5")
     for value in extensions:

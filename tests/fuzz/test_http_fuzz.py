@@ -5,7 +5,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_proxy.callers.caller import Caller
@@ -16,6 +16,7 @@ from imds_proxy.metadata.request_parser import MAX_BODY, MAX_HEAD, MAX_TARGET
 from imds_proxy.metadata.tokens import SessionTokens
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
+from support.fuzzing import examples
 from support.plane import CONTAINER_TOKEN, KEY, credentials, role_table
 from support.plane import build as build_plane
 from support.wire import request
@@ -32,8 +33,8 @@ SECRETS = [HELD.secret_access_key.reveal().encode(), HELD.session_token.reveal()
 ROOM = 64 * 1024
 """Bytes of one read that may be looked at before a limit is acted on."""
 
-EXAMPLES = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-FEWER = settings(EXAMPLES, max_examples=100)
+EXAMPLES = examples(300)
+FEWER = examples(100)
 
 
 class Transport:

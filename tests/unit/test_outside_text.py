@@ -19,9 +19,11 @@ SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 HARMLESS = {
     ("cli/status.py", "DaemonUnreachableError"),  # this project's own
     ("demo/show.py", "ImdsProxyError"),
-    ("config_file.py", "tomllib.TOMLDecodeError"),  # repeats no line, as a test below proves
-    ("codedeploy/files_entry.py", "tomllib.TOMLDecodeError"),
-    ("config_values.py", "ValueError"),  # of json and shlex: what was expected, and where
+    ("config_toml.py", "tomllib.TOMLDecodeError"),  # repeats no line, as a test below proves
+    ("config_file.py", "TomlError"),  # its own, made of the one above
+    ("codedeploy/files_entry.py", "TomlError"),
+    ("config_values.py", "json.JSONDecodeError"),
+    ("config_values.py", "ValueError"),  # of shlex; as that of json it says what was expected, and where
 }
 """Where an exception's own text is shown, and of what kind."""
 

@@ -1,0 +1,181 @@
+"""Whatever stands in the files of a certificate and its key (key_files.py, key_pair.py): a pair, or why it is none."""
+
+import base64
+import time
+import warnings
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_proxy.config_roles import RolesAnywhereConfig
+from imds_proxy.errors import Invalid, SourceError
+from imds_proxy.sources import key_files, key_pair
+from imds_proxy.sources.key_files import KeyFiles
+from imds_proxy.sources.key_pair import KeyPair
+from imds_proxy.sources.web import WebRequest
+from imds_proxy.sources.x509_signature import signed
+from support.certificates import Authority
+from support.fuzzing import changed, changed_der, examples, outcome, parse_der, write_der
+from support.roles_anywhere import PROFILE, ROLE, TRUST_ANCHOR
+
+SETTINGS = RolesAnywhereConfig(
+    source="roles-anywhere",
+    role_arn=ROLE,
+    trust_anchor_arn=TRUST_ANCHOR,
+    profile_arn=PROFILE,
+    certificate="/etc/host.crt",
+    private_key="/etc/host.key",
+)
+IN_ONE = SETTINGS.model_copy(update={"private_key": None})
+AUTHORITY = Authority()
+EC, RSA = AUTHORITY.intermediate().issue(kind="p256"), AUTHORITY.issue(kind="rsa")
+DER = [each.certificate.public_bytes(Encoding.DER) for each in (EC, RSA)]
+CHAIN = EC.chain[0].public_bytes(Encoding.DER)
+KEYS = [each.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()) for each in (EC, RSA)]
+PKCS12 = EC.pkcs12()
+REQUEST = WebRequest("POST", "https://rolesanywhere.eu-west-1.amazonaws.com/sessions?a=b", {}, b"{}")
+
+
+@pytest.fixture(autouse=True)
+def _warnings_as_in_a_service():
+    """Of odd certificates cryptography warns; only these tests would make an error of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def pem(der, what="CERTIFICATE"):
+    return f"-----BEGIN {what}-----\n".encode() + base64.encodebytes(der) + f"-----END {what}-----\n".encode()
+
+
+def judged(certificate, key=None, intermediates=None, settings=SETTINGS):
+    """The pair, with all done to it that the daemon does, or the error in its place; nothing else escapes."""
+
+    def use():
+        pair = key_files.pair_of("host", settings, KeyFiles(certificate, key, intermediates, None), None)
+        key_pair.acceptable("host", pair, time.time())
+        key_pair.belongs("host", pair)
+        signed(REQUEST, pair, "eu-west-1", time.time())
+        return pair if str(pair) and pair.expiration else None
+
+    found = outcome(use)
+    assert isinstance(found, KeyPair | SourceError)
+    return found
+
+
+@examples(300)
+@given(der=st.sampled_from(DER).flatmap(changed_der))
+def test_a_certificate(der):
+    judged(pem(der), EC.key_pem())
+
+
+@examples(100)
+@given(der=changed_der(CHAIN))
+def test_an_intermediate(der):
+    judged(EC.certificate_pem(), EC.key_pem(), pem(der))
+    judged(EC.certificate_pem() + pem(der), EC.key_pem())
+
+
+@examples(100)
+@given(der=st.sampled_from(KEYS).flatmap(changed_der))
+def test_a_private_key(der):
+    judged(EC.certificate_pem(), pem(der, "PRIVATE KEY"))
+    judged(RSA.certificate_pem(), pem(der, "RSA PRIVATE KEY"))
+
+
+@examples(100)
+@given(data=changed_der(PKCS12) | changed(PKCS12) | st.binary(max_size=50))
+def test_pkcs12(data):
+    judged(data, settings=IN_ONE)
+
+
+@examples(60)
+@given(text=changed(EC.certificate_pem(chain=True)), key=changed(EC.key_pem()))
+def test_pem(text, key):
+    judged(text, EC.key_pem())
+    judged(EC.certificate_pem(), key)
+
+
+def test_what_is_changed_here_is_right_before():
+    assert isinstance(judged(pem(DER[0]), EC.key_pem(), pem(CHAIN)), KeyPair)
+    assert isinstance(judged(pem(DER[1]), RSA.key_pem()), KeyPair)
+    assert isinstance(judged(PKCS12, settings=IN_ONE), KeyPair)
+    assert [write_der(parse_der(der)) for der in (*DER, CHAIN, *KEYS)] == [*DER, CHAIN, *KEYS]
+
+
+# Found: the parts of a certificate by their place in it (RFC 5280, 4.1)
+
+VERSION, SERIAL, SIGNATURE, ISSUER, DATES, SUBJECT, KEY, EXTENSIONS = range(8)
+UNKNOWN = b"\x2a\x86\x48\xce\x3d\x04\x03\x7f"
+
+
+def with_part(change):
+    """The certificate with what `change` does to its parts."""
+    tree = parse_der(DER[0])
+    change(tree[0][1][0][1], tree[0][1])
+    return pem(write_der(tree))
+
+
+def doubled_extension(parts, _):
+    extensions = parts[EXTENSIONS][1][0][1]
+    extensions.append(extensions[0])
+
+
+def unknown_curve(parts, _):
+    parts[KEY][1][0][1][1][1] = UNKNOWN
+
+
+def unknown_signature(parts, whole):
+    parts[SIGNATURE][1][0][1] = whole[1][1][0][1] = UNKNOWN
+
+
+def bad_subject(parts, _):
+    parts[SUBJECT][1][0][1][0][1][1] = [0x0C, b"\xff\xfe"]
+
+
+def teletex_subject(parts, _):
+    parts[SUBJECT][1][0][1][0][1][1] = [0x14, "Müller".encode("latin-1")]
+
+
+def bad_date(parts, _):
+    parts[DATES][1][1] = [0x17, b"991332256199Z"]
+
+
+def unknown_version(parts, _):
+    parts[VERSION][1][0][1] = b"\x03"
+
+
+def negative_serial(parts, _):
+    parts[SERIAL][1] = b"\xff\x01"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (doubled_extension, "an extension of the certificate cannot be read"),
+        (unknown_curve, "the public key of the certificate cannot be read"),
+        (unknown_signature, "the algorithm of the signature of the certificate cannot be read"),
+        (bad_subject, "the subject of the certificate cannot be read"),
+        (bad_date, "cannot be read|holds no complete certificate"),
+        (unknown_version, "holds a certificate of an unknown version"),
+        (negative_serial, "its serial number is not positive"),
+    ],
+)
+def test_an_odd_certificate_is_told_of_in_words(change, message):
+    """The log would ask to report a defect, and the operator would not know which part of the certificate it is."""
+    with pytest.raises(Invalid, match=message) as raised:
+        raise judged(with_part(change), EC.key_pem())
+    assert raised.value.advice
+
+
+def test_a_name_in_an_old_encoding_is_no_reason_to_refuse():
+    found = judged(with_part(teletex_subject), EC.key_pem())
+    assert isinstance(found, KeyPair) or "the subject" in found.message
+
+
+def test_a_changed_certificate_is_still_one():
+    """Else the target would only ever test how PEM is refused."""
+    assert isinstance(x509.load_pem_x509_certificate(with_part(negative_serial)), x509.Certificate)
