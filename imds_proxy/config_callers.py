@@ -7,7 +7,17 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from imds_proxy.addresses import DEFAULT_LISTEN
-from imds_proxy.config_values import MINUTE, AbsolutePath, HttpUrl, Listen, RoleName, Seconds, Table
+from imds_proxy.config_values import (
+    MEGABYTE,
+    MINUTE,
+    AbsolutePath,
+    Bytes,
+    HttpUrl,
+    Listen,
+    RoleName,
+    Seconds,
+    Table,
+)
 
 EKS_AUDIENCE = "pods.eks.amazonaws.com"
 
@@ -114,6 +124,14 @@ class AuditConfig(Table):
     """`[audit]`: a line for every credential document handed out or refused."""
 
     file: AbsolutePath | None = Field(None, description="JSON lines; left out: the log")
+    max_size: Bytes = Field(64 * MEGABYTE, ge=0, description="the file is rotated before it is larger; 0: never")
+    keep: int = Field(4, ge=1, le=1000, description="how many rotated files are kept beside it")
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        if 0 < self.max_size < MEGABYTE:
+            raise ValueError("max_size: expected 1MB or more, or 0 for a file that is never rotated")
+        return self
 
 
 def grant_mistakes(data: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from imds_proxy.clock import Clock
 from imds_proxy.config_callers import AuditConfig
+from imds_proxy.telemetry.audit_budget import Folded, LineBudget
 from imds_proxy.telemetry.audit_line import (
     OK,
     ROLE_LENGTH,
@@ -18,15 +19,19 @@ from imds_proxy.telemetry.audit_line import (
     Process,
     Who,
     burst_record,
+    caller_words,
     more_record,
     tell,
 )
+from imds_proxy.telemetry.audit_rotation import Rotation
 from imds_proxy.telemetry.audit_writer import AuditWriter
 from imds_proxy.telemetry.log import JsonFormatter
 from imds_proxy.telemetry.stats import RequestStats
 
 WINDOW: Final = 1.0  # seconds
 MOST_BURSTS: Final = 500  # of those handed out, and as many of those refused
+HANDED_OUT_RATE: Final = 100.0  # lines a second of all callers together, once MOST_BURSTS are used up
+REFUSED_RATE: Final = 50.0
 MOST_NAMES: Final = 10  # of roles, of which one caller is refused in a window
 OTHERS: Final = "*"  # further ones: names that somebody invents must hide nobody else's refusals, nor fill a disk
 _MOST_SEARCHES: Final = 64  # each looks through the processes of a user: a few milliseconds
@@ -46,9 +51,11 @@ class _Window:
     """
 
     handed_out: bool
+    budget: LineBudget
     bursts: dict[Kind, Burst] = field(default_factory=dict)
-    more: int = 0
-    more_since: float = 0.0
+    of_caller: Counter[Who] = field(default_factory=Counter)
+    """How many of the bursts are each caller's."""
+    more: Folded | None = None
 
 
 class Audit:
@@ -64,9 +71,8 @@ class Audit:
         self._clock = clock
         self._find_process = find_process
         self._stats = stats
-        self._names: Counter[Who] = Counter()
-        """How many roles each caller is refused in the windows that go on."""
-        self._refused, self._handed_out = _Window(handed_out=False), _Window(handed_out=True)
+        self._refused = _Window(handed_out=False, budget=LineBudget(REFUSED_RATE, MOST_BURSTS))
+        self._handed_out = _Window(handed_out=True, budget=LineBudget(HANDED_OUT_RATE, MOST_BURSTS))
         # Of its own, and one alone: what looks for processes must not be in anything else's way.
         self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="audit")
         self._searches: dict[tuple[int, int], futures.Future[Process | None]] = {}
@@ -105,30 +111,32 @@ class Audit:
         place = who.uid, who.address, who.listener, account, who.token_file
         kind = (*place, role, reason, status, document, protocol, key)
         burst = window.bursts.get(kind)
-        if burst is None and status != OK and self._names.get(who, 0) >= MOST_NAMES:
+        own = window.of_caller.get(who, 0) if burst is None else 0
+        if burst is None and status != OK and own >= MOST_NAMES:
             role, reason = OTHERS, ""
             kind = (*place, role, reason, status, document, protocol, key)
             burst = window.bursts.get(kind)
         if burst is not None:
             burst.count += 1
-        elif len(window.bursts) < MOST_BURSTS:
-            if status != OK:
-                self._names[who] += 1
+        elif len(window.bursts) < MOST_BURSTS and window.budget.take(asyncio.get_running_loop().time(), own):
+            window.of_caller[who] += 1
             words, search = user_agent[:USER_AGENT_LENGTH], self._search(who.uid, inode)
             began = self._clock.wall()
             window.bursts[kind] = Burst(began, who, role, document, protocol, status, key, reason, words, search)
             asyncio.get_running_loop().call_later(WINDOW, self._end, window, kind)
         else:
-            self._count_more(window)
+            self._count_more(window, who, role if status == OK else str(status or "closed"))
 
     async def follow(self, config: AuditConfig) -> None:
         """Write to where the config says: at the start, and at a reload, when a file is opened again."""
         if config.file is None:
             await self._close_writer()
-        elif self._writer is None:
-            self._writer = AuditWriter(config.file, self._clock, self._stats)
+            return
+        rotation = Rotation(config.max_size, config.keep) if config.max_size else None
+        if self._writer is None:
+            self._writer = AuditWriter(config.file, self._clock, self._stats, rotation)
         else:
-            self._writer.follow(config.file)
+            self._writer.follow(config.file, rotation)
 
     async def close(self) -> None:
         """Tell what was not told yet, and stop. Nothing may be recorded any more."""
@@ -161,22 +169,21 @@ class Audit:
     def _end(self, window: _Window, kind: Kind) -> None:
         if (burst := window.bursts.pop(kind, None)) is None:  # it was told at the stop
             return
-        if burst.status != OK:
-            self._names[burst.who] -= 1
-            if not self._names[burst.who]:
-                del self._names[burst.who]
+        window.of_caller[burst.who] -= 1
+        if not window.of_caller[burst.who]:
+            del window.of_caller[burst.who]
         self._tell(burst_record(burst), refusal=burst.status != OK)
 
-    def _count_more(self, window: _Window) -> None:
-        if not window.more:
-            window.more_since = self._clock.wall()
+    def _count_more(self, window: _Window, who: Who, kind: str) -> None:
+        if window.more is None:
+            window.more = Folded(self._clock.wall())
             asyncio.get_running_loop().call_later(WINDOW, self._tell_more, window)
-        window.more += 1
+        window.more.add(caller_words(who), kind)
 
     def _tell_more(self, window: _Window) -> None:
-        more, window.more = window.more, 0
-        if more:
-            self._tell(more_record(more, window.more_since, handed_out=window.handed_out))
+        more, window.more = window.more, None
+        if more is not None:
+            self._tell(more_record(more, handed_out=window.handed_out))
 
     def _tell(self, record: logging.LogRecord, *, refusal: bool = False) -> None:
         if self._writer is None:

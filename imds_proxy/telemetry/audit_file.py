@@ -1,4 +1,4 @@
-"""A file that lines are added to while others rotate it. Everything here may block: it is for a thread.
+"""A file that lines are added to while it is rotated, by size here or by others. It may block: it is for a thread.
 
 In: lines. Out: whole lines in the file, never a part of one. Errors: FileError and OSError, whose lines are kept by who
 called.
@@ -7,13 +7,18 @@ called.
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
 from imds_proxy.errors import FileError
 from imds_proxy.host import safe_path
+from imds_proxy.telemetry.audit_rotation import Rotation, rotate
 
 _MODE: Final = 0o640  # the group is for who reads logs
+_RETRY_AFTER: Final = 1 << 20
+"""Bytes by which a file that cannot be rotated grows before that is tried again."""
 
 
 class AuditFile:
@@ -21,25 +26,31 @@ class AuditFile:
 
     Args:
         path: Of the file itself; its folder has to be there.
+        rotation: By size; None: others rotate it, or nobody does.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, rotation: Rotation | None = None) -> None:
         self.path = path
+        self.rotation_error: OSError | None = None
+        """Why it could not be rotated when it was last tried. It grows on: no line is lost for that."""
+        self._rotation = rotation
         self._descriptor: int | None = None
+        self._grown = 0
+        """Bytes at which a file that could not be rotated is tried again."""
 
     def append(self, lines: Sequence[bytes]) -> int:
         """Add lines, each ended by LF, to what is at the path now.
 
         Returns:
-            How many are in the file: fewer than all where there was room for no more.
+            How many are in the file: fewer than all where there was room for no more before the next rotation.
 
         Raises:
             FileError: What is there is not to be written to.
             OSError: None could be added.
         """
-        descriptor = self._opened()
-        data = b"".join(lines)
-        before, written = os.fstat(descriptor).st_size, 0
+        descriptor, before = self._with_room_for(lines)
+        lines = self._fitting(lines, before)
+        data, written = b"".join(lines), 0
         try:
             while written < len(data):
                 written += os.write(descriptor, memoryview(data)[written:])
@@ -60,11 +71,36 @@ class AuditFile:
         if descriptor is not None:
             os.close(descriptor)
 
-    def _opened(self) -> int:
-        """The file that is at the path: another one after it was renamed or removed."""
+    def _with_room_for(self, lines: Sequence[bytes]) -> tuple[int, int]:
+        """The file, rotated if the first line would be too much for it, and its size."""
+        descriptor = self._opened()
+        status = os.fstat(descriptor)
+        if self._rotation is None or not lines or not status.st_size:
+            return descriptor, status.st_size
+        if status.st_size + len(lines[0]) <= max(self._rotation.max_size, self._grown):
+            return descriptor, status.st_size
+        try:
+            rotate(self.path, descriptor, self._rotation.keep)
+        except OSError as error:
+            self.rotation_error, self._grown = error, status.st_size + _RETRY_AFTER
+            return descriptor, status.st_size
+        self.rotation_error, self._grown = None, 0
+        descriptor = self._opened(status)
+        return descriptor, os.fstat(descriptor).st_size
+
+    def _fitting(self, lines: Sequence[bytes], size: int) -> Sequence[bytes]:
+        """As many of the lines as there is room for, one at least."""
+        if self._rotation is None:
+            return lines
+        ends = accumulate(map(len, lines), initial=size)
+        most = max(self._rotation.max_size, self._grown)
+        return lines[: max(sum(end <= most for end in ends) - 1, 1)]
+
+    def _opened(self, like: os.stat_result | None = None) -> int:
+        """The file that is at the path: another one, as accessible as `like`, after it was renamed or removed."""
         if self._descriptor is None or not _is_at(self.path, self._descriptor):
             self.close()
-            self._descriptor = _open(self.path)
+            self._descriptor = _open(self.path, like)
         return self._descriptor
 
 
@@ -75,7 +111,7 @@ def _is_at(path: str, descriptor: int) -> bool:
         return False
 
 
-def _open(path: str) -> int:
+def _open(path: str, like: os.stat_result | None = None) -> int:
     # Neither a link nor a pipe that somebody has put there is followed or waited for.
     flags = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK
     try:
@@ -84,7 +120,7 @@ def _open(path: str) -> int:
         descriptor, made = safe_path.open_file(path, flags | os.O_CREAT | os.O_EXCL, _MODE, follow=False), True
     try:
         if made:
-            os.fchmod(descriptor, _MODE)  # whatever the umask is
+            _give_access(descriptor, like)
         else:
             _refuse_what_others_write(os.fstat(descriptor))
             _end_last_line(descriptor)
@@ -92,6 +128,14 @@ def _open(path: str) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _give_access(descriptor: int, like: os.stat_result | None) -> None:
+    """Let those read a new file who may read the one before it; whatever the umask is."""
+    if like is not None and like.st_gid != os.fstat(descriptor).st_gid:
+        with suppress(OSError):  # a group that this process is not in
+            os.fchown(descriptor, -1, like.st_gid)
+    os.fchmod(descriptor, _MODE if like is None else stat.S_IMODE(like.st_mode))
 
 
 def _refuse_what_others_write(status: os.stat_result) -> None:

@@ -2,9 +2,12 @@
 
 import logging
 import re
+from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, Protocol
+
+from imds_proxy.telemetry.audit_budget import Folded
 
 log = logging.getLogger("imds_proxy.audit")
 
@@ -12,6 +15,7 @@ ROLE_LENGTH: Final = 64
 USER_AGENT_LENGTH: Final = 128
 _REASON_LENGTH: Final = 1024  # an ARN may have 600 characters, and granted roles may be many
 _WORD_LENGTH: Final = 256  # what the host and the config say: names, addresses, paths
+_MOST_NAMED: Final = 10  # callers and roles in a line for many
 _UNSAFE = re.compile("[^ -~]")
 
 OK: Final = 200
@@ -108,10 +112,19 @@ def burst_record(burst: Burst) -> logging.LogRecord:
     return _record(event, burst.began, logging.INFO, {key: value for key, value in fields.items() if value is not None})
 
 
-def more_record(count: int, began: float, *, handed_out: bool) -> logging.LogRecord:
+def more_record(more: Folded, *, handed_out: bool) -> logging.LogRecord:
     """The line for what came when there were too many different entries to tell each."""
     event = "more credentials handed out" if handed_out else "more credentials refused"
-    return _record(f"{event}, too many to tell each", began, logging.WARNING, {"count": count})
+    kinds = "roles" if handed_out else "statuses"
+    fields = {"count": more.count, "callers": _counts(more.callers), kinds: _counts(more.kinds)}
+    return _record(f"{event}, too many to tell each", more.since, logging.WARNING, fields)
+
+
+def caller_words(who: Who) -> str:
+    """A caller in a few words: where many are counted in one line."""
+    if who.service_account is not None:
+        return _safe(who.service_account, _WORD_LENGTH) or ""
+    return f"uid {who.uid}" if who.uid is not None else _safe(who.address, _WORD_LENGTH) or ""
 
 
 def loss_record(count: int, at: float) -> logging.LogRecord:
@@ -129,6 +142,12 @@ def _record(event: str, at: float, level: int, fields: dict[str, object]) -> log
     """As the log's own formatters take it; its time is when it happened, not when it is written."""
     head = {"name": log.name, "levelno": level, "levelname": logging.getLevelName(level), "msg": event, "created": at}
     return logging.makeLogRecord(head | fields)
+
+
+def _counts(counter: Counter[str]) -> str:
+    """`deploy: 12, logs: 3`, the ten most frequent ones, and how many more there are."""
+    told = [f"{_safe(name, _WORD_LENGTH)}: {count}" for name, count in counter.most_common(_MOST_NAMED)]
+    return ", ".join(told + [f"and {len(counter) - len(told)} more"] * (len(counter) > len(told)))
 
 
 def _found(process: Future[Process | None] | None) -> Process | None:

@@ -13,6 +13,7 @@ from imds_proxy.disk_errors import write_failure
 from imds_proxy.errors import FileError
 from imds_proxy.telemetry.audit_file import AuditFile
 from imds_proxy.telemetry.audit_line import loss_record
+from imds_proxy.telemetry.audit_rotation import Rotation
 from imds_proxy.telemetry.log import JsonFormatter, told
 from imds_proxy.telemetry.stats import RequestStats
 from imds_proxy.threads import in_thread
@@ -40,17 +41,18 @@ class AuditWriter:
         path: Of the file.
         clock: Wall time.
         stats: Counts the times that it could not be written.
+        rotation: By size; None: others rotate it, or nobody does.
     """
 
-    def __init__(self, path: str, clock: Clock, stats: RequestStats) -> None:
-        self._file = AuditFile(path)
+    def __init__(self, path: str, clock: Clock, stats: RequestStats, rotation: Rotation | None = None) -> None:
+        self._file = AuditFile(path, rotation)
         self._replaced: list[AuditFile] = []
         self._clock = clock
         self._stats = stats
         self._lines: deque[bytes] = deque()
         self._lost = 0
         self._failures = 0
-        self._said = ""
+        self._said = self._said_of_rotation = ""
         self._closing = False
         self._news, self._hurry = asyncio.Event(), asyncio.Event()
         self._news.set()  # opened at once, so that a mistake is told of before the first line
@@ -64,10 +66,10 @@ class AuditWriter:
         else:
             self._lost += 1
 
-    def follow(self, path: str) -> None:
+    def follow(self, path: str, rotation: Rotation | None = None) -> None:
         """Open it again, or another one, which gets the lines that wait."""
         self._replaced.append(self._file)
-        self._file = AuditFile(path)
+        self._file = AuditFile(path, rotation)
         self._news.set()
         self._hurry.set()
 
@@ -123,6 +125,7 @@ class AuditWriter:
             self._failed(FileError("cannot be written: the disk does not answer", "see what is wrong with it"))
         for _ in range(await writing):
             self._lines.popleft()
+        self._tell_of_rotation()
 
     def _tell_of_loss(self) -> bool:
         """A reader of the file sees where lines are missing."""
@@ -131,6 +134,16 @@ class AuditWriter:
             self.put(JsonFormatter().format(loss_record(lost, self._clock.wall())))
             log.warning("audit lines lost", extra={"path": self._file.path, "count": lost})
         return lost > 0
+
+    def _tell_of_rotation(self) -> None:
+        """Say once why the file is not rotated."""
+        error, message = self._file.rotation_error, ""
+        if error is not None:
+            why = write_failure(self._file.path, error, _ADVICE)
+            message = f"{self._file.path} cannot be renamed: {error.strerror}"
+            if message != self._said_of_rotation:
+                log.warning("the audit file is not rotated; it grows", extra={"error": message, "advice": why.advice})
+        self._said_of_rotation = message
 
     def _succeeded(self) -> None:
         if self._failures:
