@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from imds_proxy.addresses import SYSTEMD_PREFIX, split_listen
 from imds_proxy.errors import ListenError
 
-_BACKLOG = 4096
+BACKLOG = 4096
+"""Connections that wait in the kernel; net.core.somaxconn may allow fewer. Those beyond try again after a second."""
 _LOWEST_FREE_PORT = 1024
 _OF_PODS = frozenset(("169.254.170.23", "fd00:ec2::23"))
+
+
+class NoIpv6Error(ListenError):
+    """IPv6 is disabled on this host: a listener of IPv6 cannot be opened, and no client of it is here."""
 
 
 def open_listener(listen: str, passed: Mapping[str, socket.socket]) -> socket.socket:
@@ -23,7 +28,7 @@ def open_listener(listen: str, passed: Mapping[str, socket.socket]) -> socket.so
         ListenError: With what to do about it.
     """
     if listen in passed:
-        return passed[listen].dup()
+        return _taken(listen, passed[listen])
     if listen.startswith(SYSTEMD_PREFIX):
         name = listen.removeprefix(SYSTEMD_PREFIX)
         advice = f"give the .socket unit FileDescriptorName={name}, and start it before this service"
@@ -32,8 +37,9 @@ def open_listener(listen: str, passed: Mapping[str, socket.socket]) -> socket.so
     try:
         return _bind(host, port)
     except OSError as error:
-        reason = "IPv6 is not available" if error.errno == errno.EAFNOSUPPORT else error.strerror
-        raise ListenError(f"listener {listen}: {reason}", _advice(error, host, port)) from None
+        if ":" in host and error.errno in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL} and not _has_ipv6():
+            raise NoIpv6Error(f"listener {listen}: IPv6 is disabled on this host") from None
+        raise ListenError(f"listener {listen}: {error.strerror}", _advice(error, host, port)) from None
 
 
 def listener_host(listen: str, passed: Mapping[str, socket.socket]) -> str:
@@ -42,6 +48,18 @@ def listener_host(listen: str, passed: Mapping[str, socket.socket]) -> str:
         listening = passed.get(listen)
         return str(listening.getsockname()[0]) if listening else "127.0.0.1"
     return split_listen(listen)[0]
+
+
+def _taken(listen: str, passed: socket.socket) -> socket.socket:
+    """A duplicate of a socket from systemd; its unit may have another backlog (Backlog=)."""
+    taken = passed.dup()
+    try:
+        taken.listen(BACKLOG)
+    except OSError as error:
+        taken.close()
+        advice = "give the .socket unit ListenStream= with an address and a port"
+        raise ListenError(f"listener {listen}: systemd's socket cannot listen: {error.strerror}", advice) from None
+    return taken
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -54,11 +72,21 @@ def _bind(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.setblocking(False)  # noqa: FBT003 - the socket API's own
         listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except BaseException:
         listener.close()
         raise
     return listener
+
+
+def _has_ipv6() -> bool:
+    """Whether the loopback address of IPv6 is there: it is wherever IPv6 is not disabled."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError as error:
+        return error.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+    return True
 
 
 def _advice(error: OSError, host: str, port: int) -> str:

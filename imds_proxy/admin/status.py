@@ -48,15 +48,16 @@ class Status:
             roles: What `roles` gives for that view; left out: it is asked for here.
         """
         measured, listeners = self._measured, self._measured.listeners()
+        down = [entry for entry, address in {**listeners, **measured.control_plane()}.items() if address is None]
         document = {
             "limited": not view.everything,
             "version": __version__,
             "started": timestamp(self._started),
             "time": timestamp(self._clock.wall()),
-            "ready": self._roles.is_ready(),
+            "ready": self._roles.is_ready() and not measured.not_open(),
             "clock_skew_seconds": round(self._clock.skew),
             "listeners": [address for address in listeners.values() if address is not None],
-            "listeners_down": [entry for entry, address in listeners.items() if address is None],
+            "listeners_down": down,
             "requests": measured.requests.answers.total(),
             "answers": _answers(measured.requests),
             "limited_requests": measured.requests.limited.total(),
@@ -80,12 +81,18 @@ class Status:
         return self._roles.is_given(name)
 
     def readiness(self, view: View) -> tuple[bool, dict[str, Any]]:
-        """Whether every served role has live credentials, and as much of why not as is seen."""
-        missing = self.not_ready()
-        body: dict[str, Any] = {"ready": not missing}
+        """Whether every served role has live credentials and every listener is open, and as much of why not as is seen.
+
+        A listener of IPv6 does not count on a host without IPv6: nobody could ask there.
+        """
+        not_open = self._measured.not_open()
+        ready = not self.not_ready() and not not_open
+        body: dict[str, Any] = {"ready": ready}
         if view.documents:
             body["missing"] = self.missing(view)
-        return not missing, body if view.everything else body | {"limited": True}
+            if not_open:
+                body["listeners_down"] = not_open
+        return ready, body if view.everything else body | {"limited": True}
 
     def missing(self, view: View) -> dict[str, str]:
         """As `not_ready`, of the roles that are seen; without error texts where not everything is."""

@@ -101,7 +101,7 @@ def render(status: dict[str, Any], *, as_json: bool) -> str:
     for file in status["files"]:
         lines += _troubles(file)
     for entry in status["listeners_down"]:
-        lines += ["", f"nothing listens on {entry}: the log says why; a reload tries again"]
+        lines += ["", f"nothing listens on {entry}: the log says why; it is tried again"]
     if error := status["config"]["error"]:
         lines += ["", f"the last reload of the config changed nothing: {error}"]
     if status["limited"]:

@@ -6,12 +6,12 @@ where that is: validating the whole file, as the other verbs do, would take ten 
 
 import os
 import socket
-import tomllib
 from pathlib import Path
 from typing import Any, Final
 
 from imds_proxy.addresses import DEFAULT_ADMIN_LISTEN, SYSTEMD_PREFIX
 from imds_proxy.cli.options import DEFAULT_PATH, reachable
+from imds_proxy.config_toml import read_toml
 from imds_proxy.errors import ConfigError, DaemonUnreachableError, ForeignListenerError, ImdsProxyError
 
 _TIME_LIMIT: Final = 5.0
@@ -20,7 +20,7 @@ _READY, _NOT_READY = b"200", b"503"
 
 
 def check(config: Path | None) -> None:
-    """Return if every served role has live credentials.
+    """Return if every served role has live credentials and every listener is open.
 
     Args:
         config: The file; None: the default one if it is there, else the default address.
@@ -44,7 +44,8 @@ def check(config: Path | None) -> None:
     except OSError as error:
         raise ImdsProxyError(f"no answer from {host} port {port}: {error.strerror or 'none in time'}") from None
     if status == _NOT_READY:
-        raise ImdsProxyError("not ready: a role that is served has no live credentials; imds-proxy status says more")
+        reason = "a role that is served has no live credentials, or a listener is not open"
+        raise ImdsProxyError(f"not ready: {reason}; imds-proxy status says more")
     if status != _READY:
         raise ImdsProxyError(f"{host} port {port} does not answer as the control plane does")
 
@@ -55,7 +56,7 @@ def _admin_table(config: Path | None) -> dict[str, Any]:
         return {}
     path = config or DEFAULT_PATH
     try:
-        table = tomllib.loads(path.read_text("utf-8")).get("admin", {})
+        table = read_toml(path.read_text("utf-8")).get("admin", {})
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError:  # of TOML, and of UTF-8

@@ -84,7 +84,7 @@ def _base_key(document: dict[str, Any], now: float) -> Iterator[Fact]:
 
 def _listeners(document: dict[str, Any]) -> Iterator[Fact]:
     if down := document["listeners_down"]:
-        yield Fact("listeners", f"not open: {', '.join(down)}", Level.TROUBLE, "the log says why; a reload tries again")
+        yield Fact("listeners", f"not open: {', '.join(down)}", Level.TROUBLE, "the log says why; it is tried again")
     if opened := document["listeners"]:
         yield Fact("" if down else "listeners", f"open: {', '.join(opened)}")
 

@@ -27,7 +27,7 @@ from imds_proxy.telemetry.stats import RequestStats
 
 log = logging.getLogger(__name__)
 
-MOST_WAITING: Final = 512
+MOST_WAITING: Final = 1024
 """Accepted connections of one caller that wait for its share of the loop; of a burst of processes all have room."""
 _ACCEPTING: Final = 0.003
 """Seconds of the loop for accepting, in one turn."""

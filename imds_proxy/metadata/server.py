@@ -6,15 +6,18 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
+from functools import partial
 from typing import TYPE_CHECKING
 
+from imds_proxy.addresses import SYSTEMD_PREFIX
 from imds_proxy.callers.identify import Callers
 from imds_proxy.clock import Clock
 from imds_proxy.errors import ListenError
 from imds_proxy.metadata.connections import Connections
 from imds_proxy.metadata.listener import Listener
+from imds_proxy.metadata.listener_retry import ListenerRetry
 from imds_proxy.metadata.loop_shares import LoopShares
-from imds_proxy.sockets import open_listener
+from imds_proxy.sockets import NoIpv6Error, open_listener
 from imds_proxy.telemetry.stats import RequestStats
 
 if TYPE_CHECKING:
@@ -52,6 +55,9 @@ class Server:
         self._clock = clock
         self._listeners: dict[str, Listener] = {}
         self._wanted: list[str] = []
+        self._without_ipv6: set[str] = set()
+        """Listeners that this host has no IPv6 for."""
+        self._retry = ListenerRetry()
         self._sweeping = False
         self._date = (0, "")
 
@@ -61,38 +67,64 @@ class Server:
         opened = {name: listener.address for name, listener in self._listeners.items()}
         return {name: opened.get(name) for name in [*self._wanted, *(set(opened) - set(self._wanted))]}
 
+    def not_open(self) -> list[str]:
+        """The listeners of the config that are not open, without those of IPv6 on a host that has none."""
+        missing = [name for name, address in self.listeners.items() if address is None]
+        return [name for name in missing if name not in self._without_ipv6]
+
     async def listen(self, wanted: Iterable[str], hop_limit: int, passed: Mapping[str, socket.socket]) -> None:
         """Open listeners that are missing, close those no longer wanted, leave the others and their connections alone.
 
-        A listener that cannot be opened is one line in the log; the others serve.
+        A listener that cannot be opened is one line in the log, and is tried again until it is open; the others serve.
 
         Raises:
-            ListenError: None is open.
+            ListenError: None of those that are wanted is open; if others were, they are open again.
         """
+        await self._retry.stop()
         wanted = self._wanted = list(dict.fromkeys(wanted))
         before = list(self._listeners)
         # Removed ones go first: the new one may be the same port on another address.
         for name in set(before) - set(wanted):
             self._listeners.pop(name).close()
-        await self._open_missing(wanted, passed)
+        failed = self._open_missing(wanted, passed)
         opened = bool(self._listeners)
         if not opened:
-            await self._open_missing(before, passed)
+            failed |= self._open_missing(before, passed)
         self.hop_limit = hop_limit
+        for name, error in failed.items():
+            # What systemd has to pass it passes before this process starts: nothing changes that.
+            if name not in wanted or name.startswith(SYSTEMD_PREFIX) or not (opened or before):
+                log.error("cannot listen", extra={"error": error.message, "advice": error.advice})
+            else:
+                self._retry.begin(partial(self._open_again, name, passed), "cannot listen", error)
         if not opened:
             raise ListenError("no listener could be opened", "" if before else "there is nothing to serve on")
 
-    async def _open_missing(self, names: Iterable[str], passed: Mapping[str, socket.socket]) -> None:
+    def _open_missing(self, names: Iterable[str], passed: Mapping[str, socket.socket]) -> dict[str, ListenError]:
+        """Open what is not open; why those that could not be were not."""
+        failed = {}
         for name in names:
             if name not in self._listeners:
-                await self._open(name, passed)
+                try:
+                    self._open(name, passed)
+                except ListenError as error:
+                    failed[name] = error
+        return failed
 
-    async def _open(self, name: str, passed: Mapping[str, socket.socket]) -> None:
+    async def _open_again(self, name: str, passed: Mapping[str, socket.socket]) -> None:
+        """Open a listener that could not be opened before; then those that only stood in for it are closed."""
+        self._open(name, passed)
+        for other in set(self._listeners) - set(self._wanted):
+            self._listeners.pop(other).close()
+
+    def _open(self, name: str, passed: Mapping[str, socket.socket]) -> None:
+        """Raises ListenError."""
+        self._without_ipv6.discard(name)
         try:
             listener = Listener(self, name, open_listener(name, passed))
-        except ListenError as error:
-            log.error("cannot listen", extra={"error": error.message, "advice": error.advice})  # noqa: TRY400 - one line
-            return
+        except NoIpv6Error:
+            self._without_ipv6.add(name)
+            raise
         listener.start()
         self._listeners[name] = listener
         log.info("listening", extra={"address": listener.address})
@@ -100,6 +132,7 @@ class Server:
     async def close(self) -> None:
         """Stop accepting, let requests that have begun end, close everything."""
         self.draining = True
+        await self._retry.stop()
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()

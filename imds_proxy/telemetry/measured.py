@@ -1,6 +1,6 @@
 """What metrics and status are made of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from imds_proxy.clock import Clock
@@ -19,6 +19,8 @@ class Measured:
         roles: Those that somebody needs, by name.
         ready: Whether every served role has live credentials.
         listeners: Of the data plane, by their entry in the config: `ADDRESS:PORT` as bound, None where it is not open.
+        not_open: Those of them that should be open and are not: one of IPv6 on a host without IPv6 is left out.
+        control_plane: The same as `listeners`, of the control plane.
     """
 
     clock: Clock
@@ -28,3 +30,5 @@ class Measured:
     roles: Callable[[], Mapping[str, RoleFigures]] = dict
     ready: Callable[[], bool] = lambda: True
     listeners: Callable[[], Mapping[str, str | None]] = dict
+    not_open: Callable[[], Sequence[str]] = list
+    control_plane: Callable[[], Mapping[str, str | None]] = dict

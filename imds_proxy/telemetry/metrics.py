@@ -128,9 +128,9 @@ class _DaemonCollector:
         yield build
         text = "Whether every served role has live credentials"
         yield GaugeMetricFamily(f"{_PREFIX}ready", text, self._measured.ready())
-        name, text = f"{_PREFIX}listener_up", "Whether a listener of the data plane is open"
+        name, text = f"{_PREFIX}listener_up", "Whether a listener of the data plane or the control plane is open"
         listeners = GaugeMetricFamily(name, text, labels=("address",))
-        for entry, bound in self._measured.listeners().items():
+        for entry, bound in {**self._measured.listeners(), **self._measured.control_plane()}.items():
             listeners.add_metric((entry,), bound is not None)
         yield listeners
         skew = "AWS's clock less this host's; positive: this host is behind"

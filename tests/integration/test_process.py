@@ -241,7 +241,7 @@ def test_a_reload_does_not_open_a_listener_to_all(aws, start_daemon):
 def test_a_socket_that_systemd_did_not_pass_is_named(aws, start_daemon):
     """The unit's socket has another name, and nothing would say so."""
     listen = '"127.0.0.1:PORT", "systemd:metadata"'
-    daemon = start_daemon(config=aws.config().replace('"127.0.0.1:PORT"', listen))
+    daemon = start_daemon(config=aws.config().replace('"127.0.0.1:PORT"', listen), ready=False)
     refused = daemon.wait_for_event("cannot listen")
     assert "systemd:metadata" in refused["error"]
     assert "FileDescriptorName=metadata" in refused["advice"]
@@ -422,7 +422,8 @@ def test_a_listener_that_cannot_be_had_is_one_line_and_the_others_serve(aws, sta
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}" if listen == "taken" else listen
         grants = '[[grants]]\nrole = "deploy"\naddress = "127.0.0.1"\n'
-        daemon = start_daemon(config=with_listen(aws, listen) + grants)
+        daemon = start_daemon(config=with_listen(aws, listen) + grants, ready=False)
+        daemon.wait_for_event("ready")
         lines = [event for event in daemon.events() if event["event"] == "cannot listen"]
     assert len(lines) == 1
     assert listen in lines[0]["error"]

@@ -17,7 +17,10 @@ from support.squatter import squatting
 from support.users import temporary_users
 
 PROGRAM = [sys.executable, "-m", "imds_proxy", "status"]
-NOT_READY = "imds-proxy: not ready: a role that is served has no live credentials; imds-proxy status says more\n"
+NOT_READY = (
+    "imds-proxy: not ready: a role that is served has no live credentials, or a listener is not open;"
+    " imds-proxy status says more\n"
+)
 
 
 def status(*arguments):

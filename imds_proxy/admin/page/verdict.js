@@ -92,7 +92,7 @@ function help(role) {
 function* ofHost(status) {
   const { listeners_down: down, config, clock_skew_seconds: skew } = status;
   if (down.length) {
-    const advice = "journalctl -u imds-proxy says why; systemctl reload imds-proxy opens it again.";
+    const advice = "journalctl -u imds-proxy says why; it is tried again until it is open.";
     yield { level: "bad", headline: `Nothing listens on ${some(down)}.`, advice };
   }
   if (config.error) {
