@@ -24,7 +24,7 @@ from imds_proxy.errors import Denied, Invalid, SourceError
 from imds_proxy.sources import sts_errors
 from imds_proxy.sources.aws_http import client_config
 from imds_proxy.sources.signing_guard import SigningGuard, watch
-from imds_proxy.sources.sts import caller_arn, observe_time
+from imds_proxy.sources.sts import caller_arn, observe_refusal, observe_time
 from imds_proxy.sources.sts_errors import Call
 
 ACTIONS: Final = (
@@ -174,7 +174,7 @@ class Caller:
             async with asyncio.timeout(_TIME_LIMIT):
                 answer = await getattr(client, _METHODS[action])(**parameters)
         except ClientError as error:
-            observe_time(self._clock, error.response)
+            observe_refusal(self._clock, error, call.endpoint)
             if gone and sts_errors.code_and_text(error)[0] == _GONE:
                 return {}
             raise _refusal(error, call, self._clock.skew) from None
@@ -182,7 +182,7 @@ class Caller:
             raise told(sts_errors.translate(error, call)) from None  # its text may hold an answer, and that a secret
         except _UNREADABLE:
             raise _nonsense(action) from None
-        observe_time(self._clock, answer)
+        observe_time(self._clock, answer, call.endpoint)
         return answer
 
 

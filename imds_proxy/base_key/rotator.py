@@ -2,7 +2,7 @@
 
 import logging
 import random
-from typing import Final
+from typing import Final, Protocol
 
 from imds_proxy.base_key import rotation
 from imds_proxy.base_key.rotation import Look, Rotation
@@ -12,6 +12,7 @@ from imds_proxy.config import Config
 from imds_proxy.config_values import DAY, HOUR, MINUTE
 from imds_proxy.credentials import timestamp
 from imds_proxy.errors import ImdsProxyError, Invalid, SourceError, Throttled, Unreachable
+from imds_proxy.loop_thread import LoopThread
 from imds_proxy.state import StateDir
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import BaseKeyStats
@@ -24,8 +25,27 @@ _PASSING: Final = (Throttled, Unreachable)
 
 
 def make(config: Config, state: StateDir | None, region: str | None, clock: Clock, stats: BaseKeyStats) -> "Rotator":
-    """What the config asks for."""
-    return Rotator(rotation.make(config, state, region, clock), clock, stats)
+    """What the config asks for. Its clock is its own, since it is not the daemon's loop that tells it AWS's time."""
+    own_clock = Clock(clock.wall)
+    return Rotator(_Beside(rotation.make(config, state, region, own_clock)), own_clock, stats)
+
+
+class Work(Protocol):
+    """What a rotator does when it is time."""
+
+    async def run(self) -> Look:
+        """Do all that there is to do now; raises SourceError, StateError."""
+
+
+class _Beside:
+    """A rotation beside the daemon's loop: between its calls to AWS it writes and syncs files."""
+
+    def __init__(self, rotation: Rotation) -> None:
+        self._rotation = rotation
+        self._thread = LoopThread("base key")
+
+    async def run(self) -> Look:
+        return await self._thread.run(self._rotation.run)
 
 
 class Rotator:
@@ -37,7 +57,7 @@ class Rotator:
         stats: Told of every run that changed something or failed.
     """
 
-    def __init__(self, work: Rotation, clock: Clock, stats: BaseKeyStats) -> None:
+    def __init__(self, work: Work, clock: Clock, stats: BaseKeyStats) -> None:
         self._rotation = work
         self._clock = clock
         self._stats = stats
@@ -75,7 +95,8 @@ class Rotator:
         self._failures += 1
         outcome = error.outcome if isinstance(error, SourceError) else Invalid.outcome
         self._stats.outcomes[outcome] += 1
-        wait = retry_wait(self._failures, random.random(), passing=isinstance(error, _PASSING))  # noqa: S311
+        passing = isinstance(error, _PASSING) or (isinstance(error, SourceError) and error.is_of_the_clock)
+        wait = retry_wait(self._failures, random.random(), passing=passing)  # noqa: S311
         extra = {"outcome": outcome, "error": f"{LABEL}: {error.message}", "advice": error.advice}
         log.error("base key rotation failed", extra=extra | {"next": timestamp(self._clock.now() + wait)})
         return wait
@@ -87,7 +108,7 @@ def retry_wait(failures: int, chance: float, *, passing: bool) -> float:
     Args:
         failures: In a row, at least 1.
         chance: Uniform in [0, 1).
-        passing: Whether AWS did not answer, or asked for fewer calls.
+        passing: Whether AWS did not answer, asked for fewer calls, or refused a signature for its time.
     """
     first, longest = (MINUTE, HOUR) if passing else (HOUR, DAY)
     ceiling = min(first * 2.0 ** min(failures, 16), longest)

@@ -2,12 +2,12 @@
 
 import asyncio
 import importlib
-from contextlib import suppress
 
 from imds_proxy.clock import Clock
 from imds_proxy.config import BaseKeyConfig, Config
 from imds_proxy.state import StateDir
 from imds_proxy.telemetry.stats import BaseKeyStats, RenewalStats
+from imds_proxy.threads import cancel_and_wait
 
 
 class BaseKeyTask:
@@ -42,6 +42,4 @@ class BaseKeyTask:
         """End it where it is: the next start goes on from there."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await cancel_and_wait(task)

@@ -17,4 +17,6 @@ def told(error: SourceError, *, and_so: str = "", advice: str | None = None) -> 
         advice: In place of the error's own.
     """
     message = error.message.replace(_PREFIX, "") + (f"; {and_so}" if and_so else "")
-    return type(error)(message, error.advice if advice is None else advice)
+    same = type(error)(message, error.advice if advice is None else advice)
+    same.is_of_the_clock = error.is_of_the_clock
+    return same

@@ -5,6 +5,7 @@ from typing import Self
 
 from imds_proxy.credentials import Credentials, Documents, documents, timestamp
 from imds_proxy.errors import Invalid, Unreachable
+from imds_proxy.renewal.schedule import ENOUGH
 from imds_proxy.telemetry.log import told
 
 # A file, a command or a service may hand out one session for a while. With less than this part of its life left, it has
@@ -20,12 +21,15 @@ class Held:
     documents: Documents
     until: float
     """The expiration as written, in whole seconds: what is written must not have passed (PROTOCOL.md 17)."""
+    updated: float
+    """When they were obtained, as written."""
 
     @classmethod
     def of(cls, credentials: Credentials, wall: float) -> Self:
-        """The clock may have been set back since: `LastUpdated` is never in the future (PROTOCOL.md 14)."""
-        credentials = replace(credentials, obtained=min(credentials.obtained, wall))
-        return cls(credentials, documents(credentials), float(int(credentials.expiration)))
+        """`LastUpdated` is never in the future (PROTOCOL.md 14), by a clock that is behind or was set back either."""
+        updated = min(credentials.obtained, wall)
+        written = documents(replace(credentials, obtained=updated))
+        return cls(credentials, written, float(int(credentials.expiration)), updated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,24 @@ def check_life_left(role: str, held: Credentials, now: float) -> None:
             f" in {round(left / 60)} min",
             "see why it is not renewed where it comes from",
         )
+
+
+def check_lives_longer(role: str, held: Held, new: Credentials, now: float, *, passed_on: bool) -> None:
+    """For a session that would replace one that lives: of the two, the one that lives longer is kept.
+
+    What something else renews may be replaced by a shorter one on purpose: it is taken if it has life enough.
+
+    Raises:
+        Invalid: The new one ends earlier.
+    """
+    end = new.expiration
+    if now >= held.until or end >= held.credentials.expiration or (passed_on and end - now > ENOUGH):
+        return
+    raise Invalid(
+        f'role "{role}": the source handed out a session that ends at {timestamp(end)}, in {round(end - now)} s: before'
+        f" the one that is held, which ends at {timestamp(held.credentials.expiration)} and stays",
+        "see why its sessions live so short; a reload with other settings of the role takes them as they are",
+    )
 
 
 def unexpected(role: str, error: Exception) -> Invalid:

@@ -4,13 +4,15 @@ Half the life, and before any client asks for more than is held: the SDKs' commo
 before the end where the life is 90 minutes or more (PROTOCOL.md 18), so there 65 are left when we renew.
 """
 
-# Lives from this on fall under the clients' early window, and must have this much left when they are renewed.
-LONG_LIFE = 90 * 60.0
+# Lives from 90 minutes on fall under the clients' early window, and must have this much left when they are renewed.
+# What is reckoned here of a life of 90 minutes may be less: the answer rounds its end, and AWS takes the signatures of
+# a host whose clock is five minutes ahead.
+LONG_LIFE = 85 * 60.0
 LONG_LIFE_LEFT = 65 * 60.0
 
-# Jitter only makes a renewal earlier, by up to this part of its age, and never earlier than this part of the life.
+# Jitter only makes a renewal earlier, by up to this part of its age, whatever the life is: without it, hosts that
+# booted together would call AWS together for ever.
 JITTER = 1 / 6
-EARLIEST = 1 / 3
 
 # A source that hands out nearly dead credentials is asked no more often than this.
 SHORTEST_WAIT = 1.0
@@ -21,7 +23,8 @@ ENOUGH = 30 * 60.0
 OFTEN = 1 / 8
 
 # A file has to hold 30 minutes of life at any time (CODEDEPLOY.md). Of a role in one this much is left when it is
-# renewed: a minute is for AWS to answer and the disk to write. Nothing is renewed more often than once a minute for it.
+# renewed: a minute is for AWS to answer and the disk to write. Nothing is renewed more often than once a minute for it,
+# but for the jitter.
 LEFT_IN_A_FILE = 31 * 60.0
 SHORTEST_AGE = 60.0
 
@@ -36,8 +39,7 @@ def renewal_age(life: float, chance: float, max_age: float | None = None, least:
     Args:
         life: From being obtained to expiration.
         chance: Uniform in [0, 1); spreads a fleet that booted together.
-        max_age: Renew at least this often; may ask for less than a third of the life, nothing else does. Where a
-            third of the life would be inside the clients' window (lives of 90 to 97.5 minutes) the window wins.
+        max_age: Renew at least this often.
         least: What has to be left then, if the life is long enough for it (`long_enough`).
     """
     latest = life / 2
@@ -47,7 +49,7 @@ def renewal_age(life: float, chance: float, max_age: float | None = None, least:
         latest = min(latest, life - least)
     if max_age is not None:
         latest = min(latest, max_age)
-    return max(latest * (1 - JITTER * chance), min(life * EARLIEST, latest))
+    return latest * (1 - JITTER * chance)
 
 
 def long_enough(life: float, least: float) -> bool:
@@ -83,13 +85,13 @@ def wait_for_another(
         least: What has to be left of a session; with less, or nearly less, it is asked each minute.
         again: Whether it was the same one as before, so that the next is on its way.
     """
-    wait = renewal_age(left, chance, max_age, least)
+    wait = renewal_age(left, 0.0, max_age, least)
     enough, step = max(ENOUGH, least), min(left * OFTEN, SHORTEST_AGE) if least else left * OFTEN
     if left > enough:
         wait = min(wait, max(left - enough, step))
     elif again:
         wait = min(wait, step)
-    return max(wait, SHORTEST_WAIT)
+    return max(wait * (1 - JITTER * chance), SHORTEST_WAIT)
 
 
 def wait_after_failure(failures: int, chance: float, *, denied: bool) -> float:
@@ -98,7 +100,7 @@ def wait_after_failure(failures: int, chance: float, *, denied: bool) -> float:
     Args:
         failures: In a row, at least 1.
         chance: Uniform in [0, 1).
-        denied: Whether AWS said no, as against not answering.
+        denied: Whether AWS said no, and somebody has to change something before it says yes.
     """
     first, longest = (DENIED_FIRST, DENIED_LONGEST) if denied else (RETRY_FIRST, RETRY_LONGEST)
     ceiling = min(first * 2.0 ** min(failures, 16), longest)

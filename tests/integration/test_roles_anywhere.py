@@ -279,6 +279,16 @@ async def test_a_wrong_clock_is_named(company, anywhere, host, ahead, words):
     assert f"this host's clock is {words} AWS's" in error.advice
 
 
+async def test_a_host_whose_clock_is_hours_off_signs_with_awss_time_after_one_refusal(company, anywhere, host):
+    """It would have no credentials until somebody sets its clock."""
+    host.put(company.issue(age=86400.0))
+    clock = Clock(lambda: time.time() - 7200)
+    await refused(host, Denied, source := host.source(clock))
+    assert clock.skew == pytest.approx(7200, abs=3)
+    credentials = await host.obtain(source)
+    assert credentials.obtained == pytest.approx(time.time(), abs=5)
+
+
 async def test_the_time_that_aws_says_is_noted(company, anywhere, host):
     anywhere.ahead = 120
     host.put(company.issue())

@@ -42,7 +42,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def clock(self) -> Clock:
         """Wall time that passes as the loop's does."""
-        return Clock(wall=lambda: EPOCH + self._virtual_now)
+        return Clock(wall=lambda: EPOCH + self._virtual_now, boot=self.time)
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:

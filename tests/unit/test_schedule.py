@@ -7,6 +7,7 @@ from imds_proxy.renewal.schedule import (
     DENIED_FIRST,
     DENIED_LONGEST,
     ENOUGH,
+    LEFT_IN_A_FILE,
     LONG_LIFE,
     RETRY_FIRST,
     RETRY_LONGEST,
@@ -45,15 +46,24 @@ def test_never_later_than_half_the_life_or_the_age_asked_for(life, chance, max_a
     assert max_age is None or age <= max_age
 
 
-@given(st.floats(0, LONG_LIFE, exclude_max=True) | st.floats(97.5 * MINUTE, 1e7), chance)
-def test_never_earlier_than_a_third_of_the_life_unless_asked(life, chance):
+@given(st.floats(0, 35 * 86400), st.sampled_from([0.0, LEFT_IN_A_FILE]), st.none() | st.floats(1, 1e6))
+def test_every_renewal_has_room_for_jitter(life, least, max_age):
+    """Hosts that booted together would call AWS in the same minute for ever, and be throttled."""
+    latest, earliest = renewal_age(life, 0.0, max_age, least), renewal_age(life, 1.0, max_age, least)
+    assert latest - earliest >= latest / 10
+
+
+@given(st.floats(90 * MINUTE, 36 * 3600), chance, st.none() | st.floats(60, 1e6))
+def test_aws_is_not_asked_more_often_than_it_takes(life, chance, max_age):
     """AWS throttles a fleet that renews more than it needs to."""
-    assert renewal_age(life, chance) >= life / 3 - 1e-6
+    latest = min(life / 2, life - 65 * MINUTE, max_age or life)
+    assert renewal_age(life, chance, max_age) >= latest * 5 / 6 - 1e-6
 
 
-@given(st.floats(LONG_LIFE, 97.5 * MINUTE), chance)
-def test_where_a_third_of_the_life_is_in_the_clients_window_the_window_wins(life, chance):
-    assert renewal_age(life, chance) == life - 65 * MINUTE
+@given(st.floats(0, 290), st.floats(0, 10), chance)
+def test_a_session_of_exactly_90_minutes_is_a_long_one(ahead, rounded, chance):
+    """Reckoned from an answer by a clock that is a little ahead, its life is less: 45 minutes were left, not 65."""
+    assert 90 * MINUTE - renewal_age(90 * MINUTE - ahead - rounded, chance) >= CLIENTS_EARLY_WINDOW + 5 * MINUTE
 
 
 @given(life, chance, chance)
