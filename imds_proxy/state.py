@@ -1,12 +1,14 @@
 """The state directory: small private files, each replaced as a whole."""
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
 
 from imds_proxy import atomic_file
 from imds_proxy.atomic_file import PRIVATE
+from imds_proxy.disk_errors import write_failure
 from imds_proxy.errors import ImdsProxyError
 from imds_proxy.host import access_advice, safe_path
 from imds_proxy.host.path_walk import UnsafePathError
@@ -14,6 +16,10 @@ from imds_proxy.host.path_walk import UnsafePathError
 _PRIVATE_DIR = 0o700
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
+_ADVICE = {
+    errno.EFBIG: "raise the limit on the size of files (LimitFSIZE= of the unit)",
+    errno.EROFS: "mount that file system so that it can be written, or set state_dir to another directory",
+}
 _REPLACED = "find out who writes to the folder that it is in; a restart makes another one"
 
 
@@ -58,7 +64,8 @@ class StateDir:
                     raise StateError(f"{path.parent} was replaced by one of uid {folder.status.st_uid}", _REPLACED)
                 atomic_file.replace_in(folder.descriptor, path.name, content, PRIVATE)
         except OSError as error:
-            raise StateError(f"{path} cannot be written: {error.strerror}") from None
+            failure = write_failure(path, error, _ADVICE)
+            raise StateError(failure.message, failure.advice) from None
         return path
 
 

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, TypeVarTuple
 
+from imds_proxy.host.few_threads import FewThreads
+
 _Given = TypeVarTuple("_Given")
 _Result = TypeVar("_Result")
 
@@ -36,10 +38,26 @@ def in_thread(work: Callable[[*_Given], _Result], *given: *_Given) -> asyncio.Fu
     return answer
 
 
-class OneByOne:
-    """Work of one kind, in threads: the next piece begins when the one before has ended, however long that hangs."""
+async def cancel_and_wait(task: asyncio.Future[Any]) -> None:
+    """Cancel a task, and return once it has ended, however it did. If the caller is cancelled meanwhile, it is.
 
-    def __init__(self) -> None:
+    To await the task itself and ignore the CancelledError would ignore the caller's own cancellation too.
+    """
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()  # else the loop would report it as never retrieved
+
+
+class OneByOne:
+    """Work of one kind, in threads: the next piece begins when the one before has ended, however long that hangs.
+
+    Args:
+        threads: Those that do it; None: one of its own for each piece.
+    """
+
+    def __init__(self, threads: FewThreads | None = None) -> None:
+        self._begin = in_thread if threads is None else threads.do
         self._last: asyncio.Future[Any] | None = None
 
     async def do(self, work: Callable[[*_Given], _Result], *given: *_Given, within: float | None) -> _Result:
@@ -50,7 +68,7 @@ class OneByOne:
         """
         async with asyncio.timeout(within):
             await self.ended()
-            self._last = last = in_thread(work, *given)
+            self._last = last = self._begin(work, *given)
             last.add_done_callback(self._forget)
             return await asyncio.shield(last)
 

@@ -7,6 +7,7 @@ from typing import Final
 from imds_proxy.errors import SourceError
 from imds_proxy.sources.command import run_command
 from imds_proxy.telemetry.log import told
+from imds_proxy.threads import OneByOne
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class After:
         self.failure: str | None = None
         """Why the last run failed, if it did."""
         self._path = path
+        self._starts = OneByOne()
         self._wanted: tuple[Run, ...] = ()
         self._task: asyncio.Task[None] | None = None
 
@@ -55,7 +57,8 @@ class After:
     async def _run_one(self, role: str, command: tuple[str, ...]) -> None:
         extra = {"path": self._path, "command": command[0]}
         try:
-            await run_command(role, command, timeout=_TIME_LIMIT, what="after a change", silent=True)
+            what, starts = "after a change", self._starts
+            await run_command(role, command, timeout=_TIME_LIMIT, what=what, silent=True, starts=starts)
         except SourceError as error:
             self.failure = error.message
             log.warning(

@@ -1,6 +1,7 @@
 """Every file that the config wants kept fresh, across reloads."""
 
 import asyncio
+import importlib
 import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from imds_proxy.clock import Clock
 from imds_proxy.config import Config
 from imds_proxy.config_files import OutputFileConfig
 from imds_proxy.telemetry.stats import FileStats, RenewalStats
+from imds_proxy.threads import in_thread
 
 if TYPE_CHECKING:
     from imds_proxy.files.output import IsPending, Live, Output
@@ -41,6 +43,8 @@ class Outputs:
     async def follow(self, config: Config) -> None:
         """Keep the files of `config`; those that are in it no more are left as they are."""
         wanted = _by_path(config.files)
+        if wanted:
+            await in_thread(importlib.import_module, "imds_proxy.files.output")
         dropped = self._outputs.keys() - wanted.keys()
         await asyncio.gather(*map(self._drop, dropped))
         for path in dropped:
@@ -67,7 +71,7 @@ class Outputs:
 
     def _kept(self, path: str, entries: tuple[OutputFileConfig, ...]) -> "Output":
         """The same as before where there was one, so that never two write to one path."""
-        from imds_proxy.files.output import Output  # noqa: PLC0415 - 15 ms, where there are files
+        from imds_proxy.files.output import Output  # noqa: PLC0415 - imported by `follow`, where there are files
 
         if (output := self._outputs.get(path)) is None:
             stats = self._stats.files.setdefault(path, FileStats())

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from imds_proxy.clock import Clock
+from imds_proxy.host.few_threads import FewThreads
 from imds_proxy.state import StateDir, StateError
 from imds_proxy.telemetry.log import told
 from imds_proxy.threads import OneByOne
@@ -85,14 +86,14 @@ class RoleTokens:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._tokens: Mapping[str, RoleToken] = {}
-        self._disk = OneByOne()
+        self._disk = OneByOne(FewThreads())
         self._loaded = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> bool:
         """Whether the files were read, so that a token that none holds is a wrong one."""
-        return self._keeping is None or self._loaded.is_set()
+        return self._loaded.is_set()
 
     def accepts(self, role: str, sent: bytes) -> bool:
         """Whether `sent` opens the role; takes the same time for each, and for one that does not exist."""

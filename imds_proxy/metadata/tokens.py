@@ -33,19 +33,29 @@ _KEY_FILE = "token.key"
 
 
 class SessionTokens:
-    """Issues and checks tokens under one key."""
+    """Issues and checks tokens under one key.
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    Args:
+        key: The key; left out: one of this process alone, until there is one that is kept.
+    """
+
+    def __init__(self, key: bytes | None = None) -> None:
+        self._key = key or secrets.token_bytes(_KEY_BYTES)
+        self._keys: tuple[bytes, ...] = (self._key,)
         self._verified: dict[tuple[str, bytes], int] = {}
 
     def __repr__(self) -> str:
         return "SessionTokens(***)"
 
+    def use_key(self, key: bytes) -> None:
+        """Issue under `key` from now on; tokens under those before hold until their end."""
+        self._key = key
+        self._keys = (key, *self._keys)
+
     def issue(self, ttl: int, principal: bytes, now: float) -> str:
         """A token for `ttl` seconds."""
         head = _VERSION + int((now + ttl) * 1000).to_bytes(_EXPIRY_BYTES)
-        return urlsafe_b64encode(head + self._mac(head, principal)).decode()
+        return urlsafe_b64encode(head + _mac(self._key, head, principal)).decode()
 
     def seconds_left(self, token: str, principal: bytes, now: float) -> int:
         """How long a token still holds, rounded up; 0 for one that is expired, forged, or another caller's."""
@@ -64,15 +74,17 @@ class SessionTokens:
         except (Base64Error, ValueError):
             return 0
         head, mac = raw[:_HEAD_BYTES], raw[_HEAD_BYTES:]
-        if not hmac.compare_digest(mac, self._mac(head, principal)) or head[:1] != _VERSION:
+        fits = [hmac.compare_digest(mac, _mac(key, head, principal)) for key in self._keys]
+        if not any(fits) or head[:1] != _VERSION:
             return 0
         if len(self._verified) >= _VERIFIED_KEPT:
             self._verified.clear()
         expiry = self._verified[token, principal] = int.from_bytes(head[1:])
         return expiry
 
-    def _mac(self, head: bytes, principal: bytes) -> bytes:
-        return hmac.digest(self._key, head + principal, "sha256")[:_MAC_BYTES]
+
+def _mac(key: bytes, head: bytes, principal: bytes) -> bytes:
+    return hmac.digest(key, head + principal, "sha256")[:_MAC_BYTES]
 
 
 @dataclass(frozen=True, slots=True)

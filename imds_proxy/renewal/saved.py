@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import fields as dataclass_fields
 from typing import Final
 
@@ -88,8 +88,15 @@ class SavedSessions:
         Only what has the name and the beginning of what is written here: an operator's own file may be there too. A
         link is left alone, and so is a folder that is one.
         """
-        path = self._state.path / _FOLDER
         kept = roles if self._seal is not None else ()
+        self._remove(lambda role: role not in kept)
+
+    def remove(self, roles: Collection[str]) -> None:
+        """Remove the files of these roles, as `keep_only` does; raises StateError where it cannot."""
+        self._remove(lambda role: role in roles)
+
+    def _remove(self, is_meant: Callable[[str], bool]) -> None:
+        path = self._state.path / _FOLDER
         try:
             with safe_path.open_folder(self._state.path) as state:
                 flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -99,29 +106,35 @@ class SavedSessions:
         except OSError as error:
             raise StateError(f"{path} cannot be looked at: {error.strerror}", _BY_HAND) from None
         try:
-            _remove_others(folder, kept)
+            _remove_those(folder, is_meant)
         except OSError as error:
             raise StateError(f"a file in {path} cannot be removed: {error.strerror}", _BY_HAND) from None
         finally:
             os.close(folder)
 
 
-_BY_HAND: Final = "remove by hand the files of roles that are not in the config any more"
+_BY_HAND: Final = "mend it, or remove by hand the files of roles that are not in the config any more; it is retried"
 
 
 class _OtherSettingsError(SealError):
     """It was obtained with other settings, or under another name of this host."""
 
 
-def _remove_others(folder: int, roles: Collection[str]) -> None:
+def _remove_those(folder: int, is_meant: Callable[[str], bool]) -> None:
+    removed = False
     for name in os.listdir(folder):
         match = _FILE.fullmatch(name) or _LEFTOVER.fullmatch(name)
-        if match is None or match["role"] in roles:
+        if match is None or not is_meant(match["role"]):
             continue
         with contextlib.suppress(FileNotFoundError):
             if _LEFTOVER.fullmatch(name) or _is_ours(folder, name):
                 os.unlink(name, dir_fd=folder)
-                log.info("saved credentials of a role that is not kept are removed", extra={"role": match["role"]})
+                removed = True
+                log.info("saved credentials of a role are removed", extra={"role": match["role"]})
+
+    if removed:
+        with contextlib.suppress(OSError):  # not every file system can sync a folder
+            os.fsync(folder)  # no power cut brings them back
 
 
 def _is_ours(folder: int, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a saved session has to have been obtained with, so that it may be served again: pure, but for the host's name.
+"""What a saved session has to have been obtained with, so that it may be served again: pure, but for the machine id.
 
 Part of it is everything that is sent to obtain it: the settings, the session names (not their templates) of the role
 and of those that it is assumed from, and where the environment has AWS called. No part of it is what only
@@ -47,9 +47,16 @@ class SessionShape:
     longest_life: int
 
 
-def session_shape(config: Config, role: str, fingerprint: str) -> SessionShape:
-    """The shape of a role's sessions; `fingerprint` is of its settings. Asks neither DNS nor AWS."""
-    names = [_name(template) for template in _templates(config, role)]
+def session_shape(config: Config, role: str, fingerprint: str, hostname: str) -> SessionShape:
+    """The shape of a role's sessions. Asks neither DNS nor AWS, but reads the machine id: call it beside the loop.
+
+    Args:
+        config: With the role in it.
+        role: Its name.
+        fingerprint: Of its settings.
+        hostname: As the kernel had it when the session was obtained: a host may be renamed.
+    """
+    names = [_name(template, hostname) for template in _templates(config, role)]
     environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     digest = hashlib.sha256(json.dumps([fingerprint, names, environment], sort_keys=True).encode()).hexdigest()
     settings = config.roles[role]
@@ -66,10 +73,10 @@ def _templates(config: Config, role: str | None) -> Iterator[str | None]:
         role = settings.parent
 
 
-def _name(template: str | None) -> str | None:
+def _name(template: str | None, hostname: str) -> str | None:
     if template is None:
         return None
     try:
-        return session_name.render_without_dns(template)
+        return session_name.render_without_dns(template, hostname)
     except Invalid:  # nothing can be obtained with it, which its source says
         return template

@@ -6,31 +6,20 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping
 from typing import IO, Final
 
+from imds_proxy.disk_errors import HANGS
 from imds_proxy.errors import Denied, Invalid, Unreachable
-from imds_proxy.host.open_files import exhausted, limit_program
+from imds_proxy.host.open_files import limit_program
+from imds_proxy.sources.command_start import start
 from imds_proxy.sources.redaction import one_line, secrets_of_arguments
+from imds_proxy.threads import OneByOne
 
 _LARGEST: Final = 1 << 20  # bytes of standard output
 _PIECE: Final = 1 << 16  # bytes at a time
 _KEPT_OF_STDERR: Final = 1 << 14  # bytes, from the end
 _LAST_WORDS_WITHIN: Final = 0.2  # seconds, after its end
 _REAPED_WITHIN: Final = 2.0  # seconds; what is killed is gone at once, unless it hangs in the kernel
-
-# What systemd tells the daemon alone. A helper that says READY=1 or takes the sockets would be believed.
-_OF_THE_DAEMON: Final = frozenset(
-    {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "MAINPID"}
-    | {"JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "INVOCATION_ID", "FDSTORE"}
-    | {f"{kind}_DIRECTORY" for kind in ("STATE", "RUNTIME", "CACHE", "LOGS", "CONFIGURATION")}
-)
-# What may lead a helper's SDK to this very daemon, where it would wait for what it is run for (PROTOCOL.md 29).
-_TO_THE_DAEMON: Final = frozenset(
-    {"AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"}
-    | {f"AWS_CONTAINER_CREDENTIALS_{kind}_URI" for kind in ("RELATIVE", "FULL")}
-    | {"AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"}
-)
 
 
 async def run_command(
@@ -40,6 +29,7 @@ async def run_command(
     timeout: float,  # noqa: ASYNC109 - its end is told in its own words
     what: str,
     silent: bool = False,
+    starts: OneByOne | None = None,
 ) -> bytes:
     """What a program prints on its standard output, at most 1 MB.
 
@@ -53,6 +43,7 @@ async def run_command(
         what: For the message: "command", "token_command".
         silent: It is run for what it does: its standard output is dropped, what it leaves running may keep its output
             open, and it gets none of the daemon's AWS settings.
+        starts: Shared by the runs of one program: while one cannot be started because its disk hangs, no other begins.
 
     Raises:
         Denied: It ended with another exit code than 0. Nearly always that is a login that has run out or a permission,
@@ -62,7 +53,12 @@ async def run_command(
         Invalid: It cannot be started, prints nothing, or more than 1 MB.
     """
     subject = f'role "{role}": {what} {command[0]}'
-    run = _Run(_start(command, subject, silent=silent), given=secrets_of_arguments(command[1:]), silent=silent)
+    try:
+        async with asyncio.timeout(timeout):
+            process = await start(command, subject, silent=silent, starts=starts or OneByOne())
+    except TimeoutError:
+        raise Unreachable(f"{subject}: could not be started within {timeout:g} s", HANGS) from None
+    run = _Run(process, given=secrets_of_arguments(command[1:]), silent=silent)
     limit_program(run.process.pid)
     try:
         async with asyncio.timeout(timeout):
@@ -78,39 +74,6 @@ async def run_command(
     return _output(run, subject)
 
 
-def _start(command: tuple[str, ...], subject: str, *, silent: bool) -> subprocess.Popen[bytes]:
-    """Start it here and not by the event loop: uvloop gives a program sockets, and each of them twice.
-
-    A helper could not write to /dev/stdout, and an agent it starts would keep its output open.
-    """
-    pipe = subprocess.PIPE
-    environment = helper_environment(os.environ)
-    if silent:
-        environment = {name: value for name, value in environment.items() if not name.startswith("AWS_")}
-    try:
-        return subprocess.Popen(  # noqa: S603 - what to run is the operator's to say, and no shell runs it
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if silent else pipe,
-            stderr=pipe,
-            bufsize=0,
-            env=environment,
-            start_new_session=True,
-        )
-    except FileNotFoundError:
-        advice = "install it or correct its path; of a script, the interpreter in the first line may be what is missing"
-        raise Invalid(f"{subject} is not there", advice) from None
-    except PermissionError:
-        advice = f"chmod +x {command[0]}, and see that the daemon's user may enter its folders and run files there"
-        raise Invalid(f"{subject} may not be run by this user", advice) from None
-    except (OSError, ValueError) as error:
-        if (shortage := exhausted(error)) is not None:
-            raise Unreachable(f"{subject} cannot be started: {shortage[0]}", shortage[1]) from None
-        reason = getattr(error, "strerror", None) or "an argument holds a null character"
-        advice = "correct it: a program for this machine, or a script whose first line names its interpreter"
-        raise Invalid(f"{subject} cannot be started: {reason}", advice) from None
-
-
 def _output(run: "_Run", subject: str) -> bytes:
     """What it printed, if it ended well."""
     by_hand = "run it by hand as the daemon's user; what it says there is what to mend"
@@ -124,12 +87,6 @@ def _output(run: "_Run", subject: str) -> bytes:
     if not run.silent and not run.output.data.strip():
         raise Invalid(f"{subject} printed nothing on its standard output{run.said()}", by_hand)
     return bytes(run.output.data)
-
-
-def helper_environment(base: Mapping[str, str]) -> dict[str, str]:
-    """The daemon's environment without what is for the daemon alone, and with no way back to it."""
-    kept = {name: value for name, value in base.items() if name not in _OF_THE_DAEMON | _TO_THE_DAEMON}
-    return kept | {"AWS_EC2_METADATA_DISABLED": "true"}
 
 
 def _signal_name(number: int) -> str:

@@ -12,6 +12,7 @@ from imds_proxy.credentials import Credentials
 from imds_proxy.sources import documents
 from imds_proxy.sources.command import run_command
 from imds_proxy.sources.interface import Context, Source
+from imds_proxy.threads import OneByOne
 
 
 def make(role: str, settings: ProcessConfig, context: Context) -> Source:
@@ -34,11 +35,14 @@ class ProcessSource(Source):
         self._role = role
         self._options = options
         self._clock = clock
+        self._starts = OneByOne()
 
     async def fetch(self) -> Credentials:
         """Run the command once. Each run is asked for a session of its own; whether it makes one is the helper's."""
         options = self._options
-        output = await run_command(self._role, options.command, timeout=options.timeout, what="command")
+        began = self._clock.boot()
+        command, starts = options.command, self._starts
+        output = await run_command(self._role, command, timeout=options.timeout, what="command", starts=starts)
         origin = f"what {options.command[0]} printed"
-        credentials = documents.parse("process", output, role=self._role, origin=origin, now=self._clock.wall())
+        credentials = documents.parse("process", output, role=self._role, origin=origin, now=self._clock.then(began))
         return replace(credentials, role_arn=options.role_arn or credentials.role_arn)

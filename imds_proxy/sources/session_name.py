@@ -23,8 +23,12 @@ def machine_id() -> str:
     )
 
 
+def _short(hostname: str) -> str:
+    return hostname.partition(".")[0]
+
+
 FIELDS: dict[str, Callable[[], str]] = {
-    "hostname": lambda: socket.gethostname().partition(".")[0],
+    "hostname": lambda: _short(socket.gethostname()),
     "fqdn": socket.getfqdn,
     "machine_id": machine_id,
 }
@@ -44,9 +48,9 @@ def render(template: str) -> str:
     return _render(template, FIELDS)
 
 
-def render_without_dns(template: str) -> str:
-    """The same with the host name as the kernel has it in the place of {fqdn}: another on every host that differs."""
-    return _render(template, FIELDS | {"fqdn": socket.gethostname})
+def render_without_dns(template: str, hostname: str) -> str:
+    """The same on a host of this name, which stands in the place of {fqdn} too: another on every host that differs."""
+    return _render(template, FIELDS | {"hostname": lambda: _short(hostname), "fqdn": lambda: hostname})
 
 
 def _render(template: str, fields: Mapping[str, Callable[[], str]]) -> str:

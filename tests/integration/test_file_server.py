@@ -125,3 +125,49 @@ def test_the_daemon_ends_all_the_same(daemon, server):
     server.hang()
     time.sleep(6)  # a renewal is due: something reads, and something looks whether there is anything new
     assert daemon.stop(within=20) == 0
+
+
+NEEDS_SERVER = """
+[renewal]
+max_age = "1s"
+[roles.helper]
+source = "process"
+command = ["{there}/helper"]
+timeout = "1s"
+[roles.assumed]
+role_arn = "arn:aws:iam::123456789012:role/x"
+sts_endpoint = "http://127.0.0.1:9"
+default = false
+[base_key]
+rotate_every = "30d"
+"""
+
+
+def test_a_program_and_the_shared_credentials_file_on_it_hold_up_their_roles_alone(tmp_path, server, local):
+    """To start a program, or to look for a key, waited for the disk on the event loop."""
+    helper, shared = server.path / "helper", server.path / "shared-credentials"
+    helper.write_text(f"#!/bin/sh\ncat {local.path}\n")
+    helper.chmod(0o755)
+    shared.write_text(f"[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = {'x' * 40}\n")
+    shared.chmod(0o600)
+    config = HOST + local.role.replace("]\n", "]\ndefault = true\n", 1) + NEEDS_SERVER.format(there=server.path)
+    with DaemonProcess(tmp_path, config, {"AWS_SHARED_CREDENTIALS_FILE": str(shared)}) as daemon:
+        daemon.wait_for_event("credentials renewed", 2)
+        server.hang()
+        slowest, ends = 0.0, time.monotonic() + 40
+        while time.monotonic() < ends and not cannot_start(daemon):
+            began = time.monotonic()
+            assert daemon.credentials("local")["AccessKeyId"]
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(0.05)
+        assert cannot_start(daemon)
+        assert slowest < 2
+        assert daemon.stop(within=20) == 0
+        daemon.start()  # the region is looked for in the AWS files
+        daemon.wait_for_event("listening", 2)
+        assert daemon.stop(within=20) == 0
+
+
+def cannot_start(daemon):
+    failure = daemon.role("helper")["failure"]
+    return failure is not None and "could not be started within" in failure["message"]

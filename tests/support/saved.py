@@ -1,8 +1,10 @@
 """What a daemon has saved, and sessions saved by hand."""
 
+import asyncio
 import json
 from pathlib import Path
 
+from imds_proxy.renewal.save_queue import SaveQueue
 from imds_proxy.renewal.saved import SavedSessions
 from imds_proxy.renewal.saved_key import _seal
 from imds_proxy.renewal.seal import Seal
@@ -20,6 +22,13 @@ def shape(digest: str = "shape", name: str | None = None, longest_life: int = HO
 def saved_sessions(path: Path, key: bytes = KEY, machine_id: str | None = None, cipher=None) -> SavedSessions:
     """In a state directory, without a key file."""
     return SavedSessions(StateDir(path), Seal(key, machine_id, cipher))
+
+
+def save_queue(saved: SavedSessions | None) -> SaveQueue:
+    """Of a state directory that is open; to be closed."""
+    opening = asyncio.get_running_loop().create_future()
+    opening.set_result(saved)
+    return SaveQueue(opening)
 
 
 def session_file(state: Path, role: str = "deploy") -> Path:

@@ -18,7 +18,8 @@ from imds_proxy.clock import Clock
 from imds_proxy.config_roles import ProcessConfig
 from imds_proxy.errors import Denied, Invalid, Unreachable
 from imds_proxy.sources import Context, obtain
-from imds_proxy.sources.command import _Pipe, helper_environment, run_command
+from imds_proxy.sources.command import _Pipe, run_command
+from imds_proxy.sources.command_start import helper_environment
 from imds_proxy.sources.process import make
 from support.processes import alive
 

@@ -7,6 +7,7 @@ import pytest
 from imds_proxy.admin.status import Status
 from imds_proxy.callers.caller import ServiceAccount
 from imds_proxy.cli.status import render
+from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
 from imds_proxy.errors import ConfigError
 from imds_proxy.files.outputs import Outputs
@@ -17,7 +18,7 @@ from imds_proxy.telemetry.metrics import Metrics
 from imds_proxy.telemetry.stats import RenewalStats
 from support.on_demand import HOUR, Aws, in_virtual_time
 from support.plane import role_table
-from support.saved import saved_sessions
+from support.saved import save_queue, saved_sessions
 
 
 def config(*roles, given=(), files=(), **tables):
@@ -75,8 +76,8 @@ def test_what_serve_may_be_is_said(serve):
 class Watched:
     """Roles on a config, and what the control plane says of them."""
 
-    def __init__(self, saved=None):
-        self.clock = asyncio.get_running_loop().clock()
+    def __init__(self, saved=None, clock=None):
+        self.clock = clock or asyncio.get_running_loop().clock()
         self.stats = RenewalStats()
         self.roles = Roles(self.clock, self.stats, lambda: None)
         outputs = Outputs(self.roles.live, self.roles.is_pending, self.stats, self.clock)
@@ -218,18 +219,18 @@ async def test_a_reload_with_other_settings_does_not_let_go_what_is_asked_for():
     await watched.roles.close()
 
 
-def test_after_a_restart_saved_credentials_of_a_role_on_demand_are_served(tmp_path):
+async def test_after_a_restart_saved_credentials_of_a_role_on_demand_are_served(tmp_path):
     """Each restart would cost every client a failed try."""
-
-    async def main(*, restarted):
-        watched = Watched(saved_sessions(tmp_path))
-        await watched.roles.stop(watched.roles.update(config("a?"), watched.saved))
+    for restarted in (False, True):
+        watched = Watched(save_queue(saved_sessions(tmp_path)), Clock())
+        watched.roles.update(config("a?"), watched.saved)
+        assert await watched.roles.restore(10)
         watched.roles.start(watched._make)
         held = watched.roles.served()["a"].serve()
-        await asyncio.sleep(2)
+        async with asyncio.timeout(10):
+            while watched.roles.live("a") is None:
+                await asyncio.sleep(0.01)
         assert (held is not None) is restarted
         assert len(watched.sources["a"].calls) == (0 if restarted else 1)
         await watched.roles.close()
-
-    in_virtual_time(lambda: main(restarted=False))()
-    in_virtual_time(lambda: main(restarted=True))()
+        await watched.saved.close()

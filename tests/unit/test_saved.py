@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
 from imds_proxy.renewal.session_shape import session_shape
 from imds_proxy.roles import Roles
 from imds_proxy.state import StateError
 from imds_proxy.telemetry.stats import RenewalStats
-from support.on_demand import Aws, in_virtual_time
+from support.on_demand import Aws
 from support.plane import credentials, role_table
-from support.saved import HOUR, saved_sessions, session_file, shape
+from support.saved import HOUR, save_queue, saved_sessions, session_file, shape
 
 HELD = credentials()
 NOW = HELD.obtained + 1
@@ -96,6 +97,10 @@ def role(name="deploy", **settings):
     return role_table(name, default=False, **settings)
 
 
+def shape_of(table):
+    return session_shape(table, "deploy", "x", socket.gethostname())
+
+
 @pytest.fixture
 def host(monkeypatch):
     """`host(name)` renames it."""
@@ -115,48 +120,48 @@ def host(monkeypatch):
 def test_the_name_that_is_sent_counts_and_not_its_template(host, template, differs, exact):
     """A copied state directory would serve the session of one host on another."""
     table = config(**role(session_name=template))
-    before = session_shape(table, "deploy", "x")
+    before = shape_of(table)
     host("web2.example.org")
-    after = session_shape(table, "deploy", "x")
+    after = shape_of(table)
     assert before.session_name == exact
     assert (before.digest != after.digest) is differs
 
 
 def test_the_domain_counts_where_the_name_has_it(host):
     table = config(**role(session_name="{fqdn}"))
-    before = session_shape(table, "deploy", "x")
+    before = shape_of(table)
     host("web1.example.net")
-    assert session_shape(table, "deploy", "x") != before
+    assert shape_of(table) != before
 
 
 def test_the_names_up_the_chain_count(host):
     """The role at its end would be had by a host that its trust policy does not name."""
     chain = config(**role("host", session_name="{hostname}"), **role(session_name="x", **{"from": "host"}))
-    before = session_shape(chain, "deploy", "x")
+    before = shape_of(chain)
     host("web2")
-    assert session_shape(chain, "deploy", "x").digest != before.digest
+    assert shape_of(chain).digest != before.digest
 
 
 def test_a_name_that_cannot_be_made_is_no_error(host):
     """The source says what is wrong with it, at each attempt."""
-    assert session_shape(config(**role(session_name="{hostnam}")), "deploy", "x").session_name == "{hostnam}"
+    assert shape_of(config(**role(session_name="{hostnam}"))).session_name == "{hostnam}"
 
 
 @pytest.mark.parametrize("variable", ["AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_STS"])
 def test_which_aws_is_asked_counts_where_the_environment_says_it(host, monkeypatch, variable):
     """A service that was led to another account would serve the session of the old one."""
     table = config(**role())
-    before = session_shape(table, "deploy", "x")
+    before = shape_of(table)
     monkeypatch.setenv(variable, "other")
-    assert session_shape(table, "deploy", "x") != before
+    assert shape_of(table) != before
 
 
 def test_a_rotated_base_key_costs_no_session(host, monkeypatch):
     """AWS lets the session live, and a host whose key rotates would need AWS at every restart."""
     table = config(**role())
-    before = session_shape(table, "deploy", "x")
+    before = shape_of(table)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOTHER")
-    assert session_shape(table, "deploy", "x") == before
+    assert shape_of(table) == before
 
 
 @pytest.mark.parametrize(
@@ -170,7 +175,7 @@ def test_a_rotated_base_key_costs_no_session(host, monkeypatch):
     ],
 )
 def test_how_long_a_source_lets_a_session_live(host, settings, life):
-    assert session_shape(config(**role("host"), **role(**settings)), "deploy", "x").longest_life == life
+    assert shape_of(config(**role("host"), **role(**settings))).longest_life == life
 
 
 # Files of roles that are gone
@@ -211,30 +216,33 @@ def test_where_nothing_was_saved_nothing_is_removed(saved):
     saved.keep_only(())
 
 
-def test_roles_that_are_dropped_or_kept_for_nobody_leave_no_file(tmp_path):
+async def test_roles_that_are_dropped_or_kept_for_nobody_leave_no_file(tmp_path):
     """As above, by a reload; and an attempt that ends after it brings no file back."""
+    clock, saved = Clock(), save_queue(saved_sessions(tmp_path))
+    roles = Roles(clock, RenewalStats(), lambda: None)
+    names = ("kept", "dropped", "unused", "asked")
+    tables = [role(name, session_name="host") for name in names]
+    roles.update(config(**{name: table[name] for name, table in zip(names, tables, strict=True)}), saved)
+    roles.start(lambda *_: Aws(clock))
+    await until(lambda: files(tmp_path) == set(names))
+    late = roles["dropped"].keeper
+    tables[2] = role("unused", session_name="host", serve=False)
+    tables[3] = role("asked", session_name="host", serve="on-demand")
+    kept = {"kept": tables[0]["kept"], "unused": tables[2]["unused"], "asked": tables[3]["asked"]}
+    dropped = roles.update(config(**kept), saved)
+    late.on_attempt(HELD)
+    await roles.stop(dropped)
+    await roles.close()
+    await saved.close()
+    assert files(tmp_path) == {"kept", "asked"}
 
-    async def main():
-        loop = asyncio.get_running_loop()
-        roles = Roles(loop.clock(), RenewalStats(), lambda: None)
-        saved = saved_sessions(tmp_path)
-        names = ("kept", "dropped", "unused", "asked")
-        tables = [role(name, session_name="host") for name in names]
-        roles.update(config(**{name: table[name] for name, table in zip(names, tables, strict=True)}), saved)
-        roles.start(lambda *_: Aws(loop.clock()))
-        await asyncio.sleep(2)
-        assert files() == set(names)
-        late = roles["dropped"].keeper
-        tables[2] = role("unused", session_name="host", serve=False)
-        tables[3] = role("asked", session_name="host", serve="on-demand")
-        kept = {"kept": tables[0]["kept"], "unused": tables[2]["unused"], "asked": tables[3]["asked"]}
-        dropped = roles.update(config(**kept), saved)
-        late.on_attempt(HELD)
-        assert files() == {"kept", "asked"}
-        await roles.stop(dropped)
-        await roles.close()
 
-    def files():
-        return {path.stem for path in (tmp_path / "credentials").iterdir()}
+def files(state):
+    folder = state / "credentials"
+    return {path.stem for path in folder.iterdir()} if folder.exists() else set()
 
-    in_virtual_time(main)()
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)

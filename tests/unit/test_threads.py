@@ -1,6 +1,7 @@
 """Work that may block for good, in threads (threads.py)."""
 
 import asyncio
+import contextlib
 import gc
 import subprocess
 import sys
@@ -10,7 +11,12 @@ import weakref
 
 import pytest
 
-from imds_proxy.threads import OneByOne, in_thread
+from imds_proxy.base_key.task import BaseKeyTask
+from imds_proxy.clock import Clock
+from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.sources import Source
+from imds_proxy.telemetry.stats import RenewalStats
+from imds_proxy.threads import OneByOne, cancel_and_wait, in_thread
 
 
 def raise_key_error():
@@ -161,3 +167,81 @@ def test_nothing_waits_for_what_hangs_at_the_end():
     done = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, timeout=30, check=True)
     assert time.monotonic() - began < 20
     assert done.stderr == b""
+
+
+# Tasks that are cancelled
+
+
+async def slow_to_end(ends):
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await ends.wait()
+
+
+async def begun(work):
+    task = asyncio.create_task(work)
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_who_cancels_a_task_and_waits_for_its_end_can_be_cancelled_too():
+    """Its own cancellation would be taken for the task's: one that is stopped would go on in the middle of it."""
+    ends = asyncio.Event()
+    task = await begun(slow_to_end(ends))
+    waiting = await begun(cancel_and_wait(task))
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not task.done()
+    ends.set()
+    await cancel_and_wait(task)
+    assert task.cancelled()
+
+
+async def test_a_task_that_ends_with_an_error_when_it_is_cancelled_is_no_error_of_who_cancels():
+    async def work():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        raise_key_error()
+
+    task = await begun(work())
+    await cancel_and_wait(task)
+    await cancel_and_wait(task)
+    assert isinstance(task.exception(), KeyError)
+
+
+class NeverThere(Source):
+    """Takes its time to end."""
+
+    def __init__(self):
+        self.ends = asyncio.Event()
+
+    async def fetch(self):
+        await slow_to_end(self.ends)
+
+
+async def test_a_keeper_whose_close_is_cancelled_says_so():
+    """A reload that is cancelled in there would go on, beside the stop."""
+    source, keeper = NeverThere(), Keeper("deploy", clock=Clock(), stats=RenewalStats())
+    running = await begun(keeper.run(source))
+    while not keeper._attempts.is_under_way:
+        await asyncio.sleep(0.01)
+    closing = await begun(keeper.close())
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    source.ends.set()
+    await cancel_and_wait(running)
+    await keeper.close()
+
+
+async def test_a_rotation_whose_end_is_waited_for_can_be_left():
+    """The same, of the base key."""
+    ends, rotating = asyncio.Event(), BaseKeyTask(Clock(), RenewalStats())
+    rotating._task = await begun(slow_to_end(ends))
+    closing = await begun(rotating.close())
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    ends.set()

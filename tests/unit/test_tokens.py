@@ -78,3 +78,14 @@ def test_a_key_that_others_could_read_is_not_used(tmp_path, caplog):
 
 def test_without_a_state_directory_there_is_a_key_all_the_same():
     assert len(load_or_make_key(None)) == 32
+
+
+def test_a_key_that_is_read_late_takes_the_tokens_of_before_and_keeps_those_given_meanwhile():
+    """Where the disk hangs at the start: some SDKs repeat a dead token for hours (PROTOCOL.md 9)."""
+    kept = SessionTokens(b"k" * 32)
+    tokens = SessionTokens()
+    before, meanwhile = kept.issue(60, b"c", 0), tokens.issue(60, b"c", 0)
+    assert [tokens.seconds_left(token, b"c", 0) for token in (before, meanwhile)] == [0, 60]
+    tokens.use_key(b"k" * 32)
+    assert [tokens.seconds_left(token, b"c", 0) for token in (before, meanwhile)] == [60, 60]
+    assert kept.seconds_left(tokens.issue(60, b"c", 0), b"c", 0) == 60
