@@ -18,7 +18,7 @@ from imds_proxy.config import AdminConfig
 from imds_proxy.errors import Invalid, SourceError
 from imds_proxy.sources.files import read_file
 from imds_proxy.sources.tls import show_certificate
-from imds_proxy.sources.watched_files import WatchedFiles, unanswered
+from imds_proxy.sources.watched_files import FileWatcher, WatchedFiles, unanswered
 from imds_proxy.telemetry.log import told
 
 log = logging.getLogger(__name__)
@@ -73,9 +73,13 @@ class Tls:
     Args:
         server: For the log: "control plane".
         setting: For the log: where its files are named.
+        watcher: Tells when the files change; None: one of its own.
     """
 
-    def __init__(self, server: str = "control plane", setting: str = "[admin]") -> None:
+    def __init__(
+        self, server: str = "control plane", setting: str = "[admin]", watcher: FileWatcher | None = None
+    ) -> None:
+        self._watcher = watcher
         self._server, self._setting = server, setting
         self.files: TlsFiles | None = None
         """None: it speaks plain text."""
@@ -139,7 +143,7 @@ class Tls:
             self._following.cancel()
 
     async def _follow(self, files: TlsFiles) -> None:
-        watched = WatchedFiles(*files.paths())
+        watched = WatchedFiles(*files.paths(), watcher=self._watcher)
         while True:
             is_used = await self._refresh(watched, files)
             with contextlib.suppress(TimeoutError):

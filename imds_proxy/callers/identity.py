@@ -10,18 +10,23 @@ from imds_proxy.callers.service_accounts import ServiceAccounts
 from imds_proxy.callers.socket_owner import SocketOwners
 from imds_proxy.callers.token_files import TokenFiles
 from imds_proxy.config import Config
+from imds_proxy.host.file_watcher import FileWatcher
 from imds_proxy.threads import in_thread
 
 log = logging.getLogger(__name__)
 
 
 class Identity:
-    """The connections, tokens and files of one daemon's callers."""
+    """The connections, tokens and files of one daemon's callers.
 
-    def __init__(self) -> None:
+    Args:
+        watcher: Tells when files change.
+    """
+
+    def __init__(self, watcher: FileWatcher) -> None:
         self.connections = Callers(SocketOwners(), Accounts())
-        self.service_accounts = ServiceAccounts()
-        self.token_files = TokenFiles()
+        self.service_accounts = ServiceAccounts(watcher)
+        self.token_files = TokenFiles(watcher)
         self._remarking: asyncio.Task[None] | None = None
 
     async def follow(self, config: Config) -> None:

@@ -21,7 +21,7 @@ from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
 from imds_proxy.renewal.schedule import wait_after_failure
 from imds_proxy.sources.files import read_file
 from imds_proxy.sources.tls import tls_context
-from imds_proxy.sources.watched_files import WatchedFiles, unanswered
+from imds_proxy.sources.watched_files import FileWatcher, WatchedFiles, unanswered
 from imds_proxy.sources.web import WebRequest, ask
 from imds_proxy.telemetry.log import told
 
@@ -43,16 +43,19 @@ class KeySet:
     Args:
         settings: Where they are.
         keys: Those known already.
+        watcher: Tells when files change; None: one of its own.
     """
 
-    def __init__(self, settings: ServiceAccountsConfig, keys: SigningKeys | None = None) -> None:
+    def __init__(
+        self, settings: ServiceAccountsConfig, keys: SigningKeys | None = None, watcher: FileWatcher | None = None
+    ) -> None:
         self.keys = keys
         """None until the first were fetched."""
         self._settings = settings
         self._origin = settings.jwks_url or settings.jwks_file or ""
         paths = (settings.jwks_file, settings.ca_bundle, settings.token_file)
         self._paths = [path for path in paths if path is not None]
-        self._files = WatchedFiles(*self._paths)
+        self._files = WatchedFiles(*self._paths, watcher=watcher)
         self._wanted: set[str] = set()
         self._absent: frozenset[str] = frozenset()
         self._asked = asyncio.Event()

@@ -13,6 +13,7 @@ from imds_proxy.callers.service_account_token import NotAccepted, account_of, re
 from imds_proxy.config import Config
 from imds_proxy.config_callers import ServiceAccountsConfig
 from imds_proxy.errors import ImdsProxyError
+from imds_proxy.host.file_watcher import FileWatcher
 
 if TYPE_CHECKING:
     from imds_proxy.callers.key_set import KeySet
@@ -32,9 +33,14 @@ class KeysMissing(ImdsProxyError):  # noqa: N818 - a verdict, not a fault
 
 
 class ServiceAccounts:
-    """The daemon's side: the issuer's keys are kept fresh beside everything else, as the config wants it."""
+    """The daemon's side: the issuer's keys are kept fresh beside everything else, as the config wants it.
 
-    def __init__(self) -> None:
+    Args:
+        watcher: Tells when files change; None: one of its own.
+    """
+
+    def __init__(self, watcher: FileWatcher | None = None) -> None:
+        self._watcher = watcher
         self._settings: ServiceAccountsConfig | None = None
         self._followed = False
         self._keys: KeySet | None = None
@@ -95,7 +101,8 @@ class ServiceAccounts:
         if problem is not None:
             log.error("no service account is believed", extra={"error": problem.message, "advice": problem.advice})
             return
-        keys: KeySet = importlib.import_module(_KEY_SET).KeySet(settings, self._keys and self._keys.keys)
+        known = self._keys and self._keys.keys
+        keys: KeySet = importlib.import_module(_KEY_SET).KeySet(settings, known, self._watcher)
         self._keys = keys
         await keys.run()
 

@@ -25,7 +25,7 @@ from imds_proxy.errors import FileError
 from imds_proxy.host import safe_path
 from imds_proxy.host.open_files import exhausted
 from imds_proxy.host.path_walk import UnsafePathError
-from imds_proxy.sources.watched_files import READ_WITHIN, WatchedFiles
+from imds_proxy.sources.watched_files import READ_WITHIN, FileWatcher, WatchedFiles
 from imds_proxy.telemetry.log import told
 
 log = logging.getLogger(__name__)
@@ -41,9 +41,14 @@ _RETRY: Final = 10.0  # seconds until a file that could not be used is tried aga
 
 
 class TokenFiles:
-    """The token files of one daemon."""
+    """The token files of one daemon.
 
-    def __init__(self) -> None:
+    Args:
+        watcher: Tells when they change; None: one of its own.
+    """
+
+    def __init__(self, watcher: FileWatcher | None = None) -> None:
+        self._watcher = watcher or FileWatcher()
         self._files: dict[str, _TokenFile] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._followed = False
@@ -67,7 +72,7 @@ class TokenFiles:
         wanted, self._followed = list(dict.fromkeys(paths)), True
         for path in self._files.keys() - set(wanted):
             await self._drop(path)
-        self._files = {path: self._files.get(path) or _TokenFile(path) for path in wanted}
+        self._files = {path: self._files.get(path) or _TokenFile(path, self._watcher) for path in wanted}
         for path in self._files.keys() - self._tasks.keys():
             self._tasks[path] = asyncio.create_task(self._files[path].run(), name=f"keep {path}")
         with contextlib.suppress(TimeoutError):
@@ -89,11 +94,11 @@ class TokenFiles:
 class _TokenFile:
     """One file. Its token is kept as a digest alone, and so is the one that follows or was replaced."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, watcher: FileWatcher) -> None:
         self.digest, self.following, self.replaced = _no_ones(), _no_ones(), _no_ones()
         self.tried = asyncio.Event()
         self._path = path
-        self._file = WatchedFiles(path, str(announcement(Path(path))))
+        self._file = WatchedFiles(path, str(announcement(Path(path))), watcher=watcher)
         self._told = ""
 
     async def run(self) -> None:

@@ -14,7 +14,7 @@ from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
 from imds_proxy.sources import key_files, key_pair
 from imds_proxy.sources.key_files import KeyFiles, TokenSign
 from imds_proxy.sources.key_pair import KeyPair
-from imds_proxy.sources.watched_files import WatchedFiles
+from imds_proxy.sources.watched_files import FileWatcher, WatchedFiles
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import CertificateStats
 from imds_proxy.threads import in_thread
@@ -34,14 +34,17 @@ class CertificateInUse:
         role: The name it has in the config.
         settings: Where the pair is.
         clock: Wall time.
+        watcher: Tells when the files change; None: its own.
     """
 
-    def __init__(self, role: str, settings: RolesAnywhereConfig, clock: Clock) -> None:
+    def __init__(
+        self, role: str, settings: RolesAnywhereConfig, clock: Clock, watcher: FileWatcher | None = None
+    ) -> None:
         self.stats = CertificateStats()
         self._role = role
         self._settings = settings
         self._clock = clock
-        self._files = WatchedFiles(*key_files.paths(settings))
+        self._files = WatchedFiles(*key_files.paths(settings), watcher=watcher)
         self._reading = asyncio.Lock()
         self._pair: KeyPair | None = None
         self._seen: str | None = None

@@ -16,6 +16,7 @@ from imds_proxy.config import Config
 from imds_proxy.config_role_common import RoleConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import Invalid
+from imds_proxy.host.file_watcher import FileWatcher
 from imds_proxy.sources.interface import Context, Source
 from imds_proxy.sources.tls import KeptContexts
 
@@ -28,10 +29,12 @@ class SourceFactory:
 
     Args:
         clock: Told what time AWS says it is.
+        watcher: Of the files of all sources; None: one of its own.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, watcher: FileWatcher | None = None) -> None:
         self._clock = clock
+        self._watcher = watcher or FileWatcher()
         self._tls = KeptContexts()
         self.region: str | None = None
         """The region that somebody named: the config, the environment or the AWS profile; None where nobody did."""
@@ -45,7 +48,7 @@ class SourceFactory:
 
     def make(self, name: str, settings: RoleConfig, parent: Callable[[], Credentials | None]) -> Source:
         """The source of one role; `parent` gives the credentials of the role it is obtained with, if there is one."""
-        context = Context(self._clock, lambda: self._chain, self.region, parent, self._tls)
+        context = Context(self._clock, lambda: self._chain, self.region, parent, self._tls, self._watcher)
         try:
             source: Source = importlib.import_module(_module(settings)).make(name, settings, context)
         except ModuleNotFoundError as error:

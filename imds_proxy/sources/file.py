@@ -20,7 +20,7 @@ from imds_proxy.sources import documents
 from imds_proxy.sources.files import read_file
 from imds_proxy.sources.ini import Profile
 from imds_proxy.sources.interface import LONGEST_LIFE, Context, Source
-from imds_proxy.sources.watched_files import WatchedFiles, unanswered
+from imds_proxy.sources.watched_files import FileWatcher, WatchedFiles, unanswered
 
 _WHAT: Final = "credentials file"
 _SHAPES: Final = {"json": "process", "imds": "imds"}
@@ -35,7 +35,7 @@ _CLOCKS_DIFFER: Final = 5.0  # seconds that a file server's clock may be ahead w
 
 def make(role: str, settings: FileConfig, context: Context) -> Source:
     """The source of one role."""
-    return FileSource(role, settings, context.clock)
+    return FileSource(role, settings, context.clock, context.watcher)
 
 
 class FileSource(Source):
@@ -45,20 +45,22 @@ class FileSource(Source):
         role: The name it has in the config.
         options: Its settings.
         clock: Wall time.
+        watcher: Tells when the file changes; None: its own.
     """
 
     passes_on = True
+    local = True
 
-    def __init__(self, role: str, options: FileConfig, clock: Clock) -> None:
+    def __init__(self, role: str, options: FileConfig, clock: Clock, watcher: FileWatcher | None = None) -> None:
         self._role = role
         self._options = options
         self._clock = clock
-        self._file = WatchedFiles(options.path)
+        self._file = WatchedFiles(options.path, watcher=watcher)
         self._first_written: tuple[str, float] = "", 0.0
         """The key of the last session that was read, and when that was first seen to be written."""
 
     async def changed(self) -> None:
-        """Return within half a second after the file has become another and has been left alone for a moment."""
+        """Return within a second after the file has become another and has been left alone for a moment."""
         await self._file.changed()
 
     async def fetch(self) -> Credentials:

@@ -11,6 +11,7 @@ from imds_proxy.clock import Clock
 from imds_proxy.config_role_common import RoleConfig
 from imds_proxy.credentials import Credentials, timestamp
 from imds_proxy.errors import Denied, Invalid
+from imds_proxy.host.file_watcher import FileWatcher
 from imds_proxy.sources.tls import KeptContexts
 from imds_proxy.telemetry.stats import CertificateStats
 
@@ -40,6 +41,9 @@ class Source(ABC):
     passes_on: ClassVar[bool] = False
     """Whether its sessions are made and renewed by something else, so that it may hand out one of them for a while."""
 
+    local: ClassVar[bool] = False
+    """Whether a fetch only reads a small file: nobody is called for it, and nothing is started."""
+
     certificate: CertificateStats | None = None
     """How the certificate is that this source proves itself with, if it has one."""
 
@@ -66,6 +70,7 @@ class Context:
         region: The region of the config, the environment or the AWS profile, if anybody said one.
         parent: The live credentials of the role that this one is obtained with (`RoleConfig.parent`).
         tls: The TLS contexts of all sources.
+        watcher: Of the files of all sources.
     """
 
     clock: Clock
@@ -73,6 +78,7 @@ class Context:
     region: str | None
     parent: Callable[[], Credentials | None]
     tls: KeptContexts = field(default_factory=KeptContexts)
+    watcher: FileWatcher = field(default_factory=FileWatcher)
 
 
 async def obtain(role: str, source: Source, clock: Clock) -> Credentials:

@@ -25,7 +25,7 @@ from imds_proxy import __version__
 from imds_proxy.errors import ImdsProxyError, Invalid, SourceError
 from imds_proxy.sources.files import read_file
 from imds_proxy.sources.tls import tls_context
-from imds_proxy.sources.watched_files import WatchedFiles, unanswered
+from imds_proxy.sources.watched_files import FileWatcher, WatchedFiles, unanswered
 from imds_proxy.webhook.connection_pool import ConnectionPool
 
 log = logging.getLogger(__name__)
@@ -77,11 +77,12 @@ class Accounts:
 
     Args:
         place: The API server.
+        watcher: Tells when files change; None: one of its own.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, watcher: FileWatcher | None = None) -> None:
         self._place = place
-        self._files = WatchedFiles(place.token_file, place.ca_bundle)
+        self._files = WatchedFiles(place.token_file, place.ca_bundle, watcher=watcher)
         self._access: _Access | None = None
         self._pool: ConnectionPool | None = None
         self._following: asyncio.Task[None] | None = None

@@ -15,6 +15,7 @@ from aiohttp import web
 from imds_proxy.admin.accepting import Accepting
 from imds_proxy.admin.server_log import ServerLog
 from imds_proxy.admin.tls import Tls, TlsFiles
+from imds_proxy.host.file_watcher import FileWatcher
 from imds_proxy.sockets import open_listener
 from imds_proxy.telemetry.log import told
 from imds_proxy.webhook.accounts import Accounts, Place
@@ -82,10 +83,11 @@ class Webhook:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._accounts = Accounts(settings.api_server)
+        watcher = FileWatcher()
+        self._accounts = Accounts(settings.api_server, watcher)
         self._reads = SharedReads(self._accounts.annotations)
         self._judge = Judge(self._reads.get, settings.defaults, fails_open=settings.fails_open)
-        self._tls = Tls("webhook", "webhook:")
+        self._tls = Tls("webhook", "webhook:", watcher)
         self._bodies = Bodies()
         self._stops = False
         app = web.Application(middlewares=[self._let_through])

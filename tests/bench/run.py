@@ -10,6 +10,7 @@ from pathlib import Path
 import paths  # noqa: F401 - before those that need it
 from attacks import measure_attacks
 from footprint import watch
+from many_roles import SOURCES, measure, table
 from report import report
 from servers import Account, compared
 from startup import measure_starts
@@ -31,6 +32,7 @@ class Plan:
 
 
 _ATTACK_SECONDS = 10.0
+_IDLE_SECONDS = 30.0
 QUICK = Plan(rounds=2, seconds=1, memory=20, phase=1)
 
 
@@ -44,7 +46,10 @@ def main() -> int:
     options = _options()
     try:
         require()
-        print(_attacks() if options.attacks else _measure(QUICK if options.quick else full(options.minutes)))
+        if options.roles:
+            print(_many_roles(options.roles, options.source or list(SOURCES)))
+        else:
+            print(_attacks() if options.attacks else _measure(QUICK if options.quick else full(options.minutes)))
     except (BenchError, AssertionError, OSError, subprocess.SubprocessError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -70,9 +75,20 @@ def _attacks() -> str:
         return measure_attacks(Account(double), folder, _ATTACK_SECONDS)
 
 
+def _many_roles(many: int, sources: list[str]) -> str:
+    with tempfile.TemporaryDirectory(prefix="imds-proxy-bench-") as name:
+        figures = []
+        for source in sources:
+            print(f"{many} roles: {source}", flush=True)
+            figures.append(measure(source, Path(name) / source, many, _IDLE_SECONDS))
+        return table(many, figures)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--attacks", action="store_true", help="only: what another user's attack costs (as root)")
+    parser.add_argument("--roles", type=int, metavar="N", help="only: a daemon with N roles of each source")
+    parser.add_argument("--source", action="append", choices=SOURCES, help="only that one of them")
     parser.add_argument("--quick", action="store_true", help="about 90 seconds in all; rougher figures")
     parser.add_argument("--minutes", type=int, default=10, help="of load while memory is watched (default: 10)")
     return parser.parse_args()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from imds_proxy.host import file_lane
 from imds_proxy.sources.watched_files import WatchedFiles
 
 
@@ -140,7 +141,7 @@ class Hanging:
     def __call__(self, *_):
         self.calls += 1
         assert self._goes_on.wait(20)
-        return b"late"
+        return None, False
 
     def go_on(self):
         self._goes_on.set()
@@ -163,7 +164,7 @@ async def test_a_look_that_hangs_hangs_alone(tmp_path, monkeypatch):
     watch, hanging = WatchedFiles(str(write(tmp_path / "f"))), Hanging()
     await watch.read(read, tmp_path / "f")
     with monkeypatch.context() as patched:
-        patched.setattr("imds_proxy.sources.watched_files.signature", hanging)
+        patched.setattr("imds_proxy.host.file_lane._look_at_file", hanging)
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(watch.changed(), 0.8)
@@ -175,13 +176,12 @@ async def test_a_look_that_hangs_hangs_alone(tmp_path, monkeypatch):
 async def test_a_look_that_began_before_the_first_read_does_not_make_it_blind(tmp_path, monkeypatch):
     """What was renewed while the first look was slow would never be noticed."""
     watch, slow = WatchedFiles(str(write(tmp_path / "f", b"old"))), threading.Event()
-    module = "imds_proxy.sources.watched_files.signature"
+    look = file_lane._look_at_file
     with monkeypatch.context() as patched:
-        patched.setattr(module, lambda path: slow.wait(20) and Path(path).read_bytes())
+        patched.setattr(file_lane, "_look_at_file", lambda path: slow.wait(20) and look(path))
         looking = asyncio.create_task(watch.changed())
         await asyncio.sleep(0.1)
         looking.cancel()
-        patched.setattr(module, lambda path: Path(path).read_bytes())
         assert await watch.read(read, tmp_path / "f") == b"old"
         write(tmp_path / "f", b"renewed")
         slow.set()
