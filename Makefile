@@ -12,7 +12,7 @@ SCAN   := tests/integration/test_no_secret_in_any_log.py
 LOOSE  := --config-file= --check-untyped-defs --ignore-missing-imports --no-strict-optional
 PIP    := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo test watch-test deploy-test cluster dashboards lint format clients conformance bench lock clean
+.PHONY: help install demo test fuzz watch-test deploy-test cluster dashboards lint format clients conformance bench lock clean
 
 help: ## List what there is to run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ watch-test: $(TEST)/.ready ## Dashboard and alerts on a real Prometheus, page an
 
 deploy-test: $(TEST)/.ready $(CLIENTS)/boto3/.ready $(CLUSTER) ## Follow the READMEs of deploy/: build and run the image, render the chart, talk to a real API server; as root
 	$(TEST)/bin/python -m pytest $(or $(ARGS),tests/deploy $(SCAN))
+
+fuzz: $(TEST)/.ready ## Feed odd input to every parser for MINUTES=n minutes; a minute of it is in make test
+	$(TEST)/bin/python tests/fuzz/run_for.py $(or $(MINUTES),10) $(ARGS)
 
 dashboards: $(TEST)/.ready ## Render grafana/ from its one description
 	$(TEST)/bin/python grafana/render.py
@@ -53,7 +56,7 @@ conformance: $(TEST)/.ready ## Every SDK through every situation; REQUIRE=1: all
 	$(TEST)/bin/python tests/conformance/run.py $(if $(REQUIRE),--require-all) \
 		--markdown $(if $(README),README.md,$(CACHE)/conformance.md) $(ARGS)
 
-bench: $(TEST)/.ready ## Measure beside nginx and aiohttp; ARGS=--quick for a short run, ARGS=--attacks under attack
+bench: $(TEST)/.ready ## Measure beside nginx and aiohttp; ARGS=--quick for a short run, ARGS=--attacks under attack, ARGS='--roles 1000' with many roles
 	$(TEST)/bin/python tests/bench/run.py $(ARGS)
 
 lock: $(TEST)/.ready ## Compile the lock files again, to the newest versions

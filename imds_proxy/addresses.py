@@ -1,11 +1,13 @@
 """Addresses and names of hosts, in the one form in which they are compared."""
 
 import ipaddress
+import re
 from typing import Final
 
 SYSTEMD_PREFIX: Final = "systemd:"
 DEFAULT_LISTEN: Final = "127.0.0.1:1338"
 DEFAULT_ADMIN_LISTEN: Final = "127.0.0.1:9338"
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 
 
 def canonical(name: str) -> str:
@@ -38,7 +40,7 @@ def is_literal(name: str) -> bool:
 def split_listen(value: str) -> tuple[str, int]:
     """`"127.0.0.1:1338"` or `"[::1]:1338"` as (IP address literal, port); raises ValueError with the form expected."""
     host, colon, port = value.rpartition(":")
-    if not colon or not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004 - the largest port
+    if not colon or not _PORT.fullmatch(port) or int(port) > 65535:  # noqa: PLR2004 - the largest port
         raise ValueError('expected "ADDRESS:PORT", "[IPV6]:PORT" or "systemd:NAME"')
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if (":" in bare) != (bare != host):

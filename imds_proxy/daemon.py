@@ -5,15 +5,14 @@ Modules that cost much to import (aiohttp, aiobotocore, prometheus-client) come 
 
 import asyncio
 import contextlib
-import gc
 import importlib
 import logging
-import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from imds_proxy.admin.opening import Opening
 from imds_proxy.admin.status import Status
 from imds_proxy.base_key.task import BaseKeyTask
 from imds_proxy.callers.identity import Identity
@@ -21,32 +20,40 @@ from imds_proxy.callers.process import find_process
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
 from imds_proxy.config_listeners import without_grants
-from imds_proxy.errors import ConfigError, ImdsProxyError, ListenError
+from imds_proxy.daemon_state import OPENED_WITHIN, DaemonState
+from imds_proxy.errors import ConfigError, ListenError
 from imds_proxy.files.outputs import Outputs
+from imds_proxy.host.file_watcher import FileWatcher
+from imds_proxy.host.garbage import MANY, leave_out, leave_out_while
 from imds_proxy.host.open_files import limit, shares
 from imds_proxy.metadata.dataplane import DataPlane, data_plane
 from imds_proxy.metadata.role_tokens import RoleTokens
 from imds_proxy.metadata.server import Server
-from imds_proxy.metadata.tokens import SessionTokens, Tokens, load_or_make_key
-from imds_proxy.renewal.saved_key import open_saved_sessions
+from imds_proxy.metadata.tokens import Tokens
+from imds_proxy.reload import Reloader
+from imds_proxy.renew_now import RenewNow
+from imds_proxy.renewal.plans import plans
 from imds_proxy.roles import Roles
-from imds_proxy.sockets import listener_host, open_listener
+from imds_proxy.sockets import listener_host
 from imds_proxy.sources.factory import SourceFactory
-from imds_proxy.state import StateDir, StateError, default_state_dir, open_state_dir
 from imds_proxy.systemd import Notifier, PassedSocket, assign, warn_of_unused
 from imds_proxy.systemd_reports import SystemdReports
 from imds_proxy.telemetry.audit import Audit
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.stats import ReloadStats, RenewalStats, RequestStats
+from imds_proxy.threads import cancel_and_wait, in_thread
 
 if TYPE_CHECKING:
-    from imds_proxy.admin.app import ControlPlane
-    from imds_proxy.renewal.saved import SavedSessions
+    from imds_proxy.admin.pages import Documents
 
 log = logging.getLogger(__name__)
 
-_HEAVY_MODULES = ("imds_proxy.telemetry.metrics", "imds_proxy.admin.app")
+_SWITCH_INTERVAL: Final = 0.001
+"""Seconds after which a thread beside the loop gives way to it. Python's own are 5 ms, which each answer would take
+while a thousand files are looked at."""
+_HEAVY_MODULES = ("imds_proxy.telemetry.metrics", "imds_proxy.admin.app", "encodings.idna")
+"""The last one by the first connection to a name, else on the event loop."""
 
 
 class Daemon:
@@ -71,7 +78,6 @@ class Daemon:
     ) -> None:
         self.config = config
         self.clock = clock or Clock()
-        self._read_config = read_config
         self._passed = passed
         self._assigned: dict[str, PassedSocket] = {}
         """The passed sockets in use, by their entry of `listen`."""
@@ -80,16 +86,16 @@ class Daemon:
         self._reloads = ReloadStats(self.clock.wall())
         self._roles = Roles(self.clock, self._renewals, self._renewed)
         self._outputs = Outputs(self._roles.live, self._roles.is_pending, self._renewals, self.clock)
-        self._state: StateDir | None = None
-        self._saved: SavedSessions | None = None
-        self._session_tokens: SessionTokens
+        self._state = DaemonState()
         self._role_tokens = RoleTokens(self.clock)
-        self._identity = Identity()
+        self._watcher = FileWatcher()
+        self._identity = Identity(self._watcher)
         self._audit = Audit(self.clock, find_process, self._requests)
         most = shares(limit()).data_plane
         self._server = Server(self._requests, self.clock, self._identity.connections, most)
-        self._sources = SourceFactory(self.clock)
+        self._sources = SourceFactory(self.clock, self._watcher)
         self._base_key = BaseKeyTask(self.clock, self._renewals)
+        self._admin = Opening(self._documents, self._identity.connections, self._watcher)
         self._measured = Measured(
             self.clock,
             self._requests,
@@ -98,15 +104,18 @@ class Daemon:
             roles=self._roles.figures,
             ready=self._roles.is_ready,
             listeners=lambda: self._server.listeners,
+            not_open=self._server.not_open,
+            control_plane=self._admin.listener,
         )
         self._status = Status(self._measured, self._roles, self._outputs, lambda: self.config)
         self._systemd = SystemdReports(
             notifier or Notifier(""), lambda: self.config, self._roles, self._outputs, self._status
         )
-        self._admin: tuple[str, ControlPlane] | None = None
+        self._reloader = Reloader(
+            read_config, self._apply, lambda: self.config, self._reloads, self._systemd, self.clock
+        )
         self._background: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
-        self._reloading = asyncio.Lock()
 
     # The story
 
@@ -116,9 +125,11 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.set_exception_handler(_tell_unexpected)
+        sys.setswitchinterval(_SWITCH_INTERVAL)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self.reload()))
         try:
-            await self.start()
+            async with self._reloader.turn:
+                await self._start_unless_stopped()
             self._spawn(self._settle())
             self._spawn(self._systemd.feed_watchdog())
             await self._stop.wait()
@@ -126,48 +137,38 @@ class Daemon:
             await self.stop()
 
     async def start(self) -> None:
-        """Listeners first, then everything that takes time; clients are answered meanwhile.
+        """Listeners first, then everything that takes time but for the state; clients are answered meanwhile.
 
         Raises:
             ConfigError: A socket from systemd is bound where others reach it, and there are no grants.
             ListenError: There is nothing to serve on.
         """
         self._check_passed(self.config)
-        self._state = self._open_state()
-        self._session_tokens = SessionTokens(load_or_make_key(self._state))
-        self._saved = await asyncio.to_thread(open_saved_sessions, self._state, os.environ)
-        self._roles.update(self.config, self._saved)
+        self._state.begin(self.config.state_dir)
+        self._roles.update(self.config, self._state.sessions)
+        if not await self._roles.restore(OPENED_WITHIN):
+            self._state.report_hanging()
+        opens_late = not self._state.is_open
         await self._audit.follow(self.config.audit)
         self._assign_passed()
-        await self._follow_role_tokens()
         self._server.answer = self._data_plane().answer
         await self._listen()
+        tokens = self._spawn(self._follow_role_tokens())  # a thousand take seconds
         await self._identity.follow(self.config)
         await self._outputs.follow(self.config)
         for module in _HEAVY_MODULES:  # in a thread, so that the loop keeps answering
-            await asyncio.to_thread(importlib.import_module, module)
-        await self._open_admin()
+            await in_thread(importlib.import_module, module)
+        await self._admin.follow(self.config.admin, self._assigned)
+        self._spawn(leave_out_while(self._roles.are_in_line))
         await self._renew_roles()
-        await self._base_key.follow(self.config, self._state, self._sources.region)
+        await tokens
+        await self._follow_base_key()
+        if opens_late:
+            self._spawn(self._take_late_state())
 
     async def reload(self) -> None:
-        """Take the config file as it is now; a bad one changes nothing and is told of in the log."""
-        if self._read_config is None:
-            log.warning("nothing to reload: this daemon was started without a config file")
-            return
-        async with self._reloading:
-            self._systemd.reloading()
-            try:
-                config = self._read_config()
-                self._check_passed(config)
-            except ImdsProxyError as error:
-                log.error("the config was not reloaded; the old one stays", extra={"error": error.message})  # noqa: TRY400
-                self._reloads.failed(error.message)
-            else:
-                await self._apply(config)
-                self._reloads.succeeded(self.clock.wall())
-                log.info("config reloaded", extra={"roles": len(config.roles)})
-            self._systemd.ready()
+        """Take the config file as it is now."""
+        await self._reloader.reload()
 
     async def stop(self) -> None:
         """Drain: no new connections, begun requests end, then everything is released."""
@@ -180,56 +181,55 @@ class Daemon:
         await self._identity.close()
         await self._role_tokens.close()
         await self._roles.close()
-        await asyncio.gather(self._audit.close(), self._outputs.close())  # both may wait for a disk
-        if self._admin is not None:
-            await self._admin[1].close()
+        await asyncio.gather(self._audit.close(), self._outputs.close(), self._state.close())  # may wait for a disk
+        await self._admin.close()
 
     # Its parts
 
-    async def _settle(self) -> None:
-        """Once it is ready, leave what is there by then out of the garbage collector's sight.
+    async def _start_unless_stopped(self) -> None:
+        """A disk may hold up the start for good; the stop must not wait for it."""
+        starting, stopping = asyncio.create_task(self.start()), asyncio.create_task(self._stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await cancel_and_wait(stopping)
+        if not starting.done():
+            await cancel_and_wait(starting)
+        if not starting.cancelled():
+            starting.result()
 
-        It stays for good, and to look through all of it takes the loop from everybody for 50 ms, again and again.
-        """
+    async def _settle(self) -> None:
+        """What is there once it is ready stays for good."""
         await self._systemd.first_ready()
-        gc.freeze()
+        leave_out()
+
+    async def _take_late_state(self) -> None:
+        """Begin what was left out at the start because the disk of the state directory did not answer."""
+        await self._state.opened()
+        async with self._reloader.turn:
+            await self._follow_role_tokens()
+            await self._follow_base_key()
 
     async def _apply(self, config: Config) -> None:
+        self._check_passed(config)
         if config.state_dir != self.config.state_dir:
             log.warning("a change of state_dir takes a restart")
+        planned = await in_thread(plans, config)
         self.config = config
         self._assign_passed()
-        dropped = self._roles.update(config, self._saved)
+        dropped = self._roles.update(config, self._state.sessions, planned)
         self._server.answer = self._data_plane().answer  # who may have nothing any more gets nothing from here on
         await self._follow_role_tokens()
         await self._identity.follow(config)
         await self._roles.stop(dropped)
         await self._audit.follow(config.audit)
-        with contextlib.suppress(ListenError):  # said in the log; the old listeners serve
+        with contextlib.suppress(ListenError):  # said in the log, and tried again; the old listeners serve
             await self._listen()
         await self._outputs.follow(config)
+        await self._roles.restore(OPENED_WITHIN)
         await self._renew_roles()
-        await self._open_admin()
-        await self._base_key.follow(config, self._state, self._sources.region)
-
-    def _open_state(self) -> StateDir | None:
-        if self.config.state_dir == "":
-            return None
-        path = Path(self.config.state_dir) if self.config.state_dir else default_state_dir()
-        try:
-            state = open_state_dir(path)
-        except StateError as error:
-            extra = {"error": error.message, "advice": error.advice}
-            log.warning(
-                "running without a state directory: a restart will need AWS, and no container tokens", extra=extra
-            )
-            return None
-        if state.others:
-            log.info(
-                "others can move the state directory away, but neither read nor replace it",
-                extra={"path": str(state.path)},
-            )
-        return state
+        if len(dropped) > MANY:
+            self._spawn(leave_out_while(self._roles.are_in_line))
+        await self._admin.follow(self.config.admin, self._assigned)
+        await self._follow_base_key()
 
     def _check_passed(self, config: Config) -> None:
         """What `load` checks of an address in the file, of one that only systemd knows."""
@@ -241,7 +241,15 @@ class Daemon:
             raise ConfigError("metadata.listen", tuple(mistakes))
 
     async def _follow_role_tokens(self) -> None:
-        await self._role_tokens.follow(self._state, self._roles.served(), rotate=bool(self.config.grants))
+        """Until the state is open, the container protocol answers 503: no token can be called a wrong one."""
+        if self._state.is_open:
+            directory, served = self._state.directory, self._roles.served()
+            await self._role_tokens.follow(directory, served, rotate=bool(self.config.grants))
+
+    async def _follow_base_key(self) -> None:
+        """What is under way there is in the state directory, so without it nothing begins."""
+        if self._state.is_open:
+            await self._base_key.follow(self.config, self._state.directory, self._sources.region)
 
     def _assign_passed(self) -> None:
         """Give the sockets from systemd to the entries of `listen`; those of an earlier config may be the way back."""
@@ -256,7 +264,7 @@ class Daemon:
 
     async def _renew_roles(self) -> None:
         """Start the keepers, and serve with what is known by now (the region may come from the AWS profile)."""
-        await asyncio.to_thread(self._sources.prepare, self.config)
+        await in_thread(self._sources.prepare, self.config)
         self._server.answer = self._data_plane().answer
         self._roles.start(self._sources.make)
 
@@ -269,7 +277,7 @@ class Daemon:
             self._roles.tagged(),
             clock=self.clock,
             tokens=Tokens(
-                self._session_tokens,
+                self._state.session_tokens,
                 self._role_tokens,
                 self._identity.token_files,
                 self._identity.service_accounts,
@@ -279,25 +287,12 @@ class Daemon:
             audit=self._audit,
         )
 
-    async def _open_admin(self) -> None:
-        """Open the control plane, or move it; without it the data plane goes on."""
-        from imds_proxy.admin import app  # noqa: PLC0415 - after the listeners are open
-        from imds_proxy.admin.pages import Documents  # noqa: PLC0415 - the same
+    def _documents(self) -> "Documents":
+        """What the control plane shows."""
+        from imds_proxy.admin.pages import Documents  # noqa: PLC0415 - after the listeners are open
         from imds_proxy.telemetry.metrics import Metrics  # noqa: PLC0415 - the same
 
-        wanted, old = self.config.admin.listen, self._admin
-        if old is not None and old[0] == wanted:
-            old[1].follow(self.config.admin)
-            return
-        documents = Documents(self._status, Metrics(self._measured), lambda: self.config)
-        try:
-            listening = open_listener(wanted, self._assigned)
-            self._admin = wanted, await app.start(documents, self._identity.connections, listening, wanted)
-        except ListenError as error:
-            log.error("no control plane", extra={"error": error.message, "advice": error.advice})  # noqa: TRY400
-            return
-        if old is not None:
-            await old[1].close()
+        return Documents(self._status, Metrics(self._measured), lambda: self.config, RenewNow(self._roles))
 
     def _renewed(self) -> None:
         """After every attempt of any role."""
@@ -305,10 +300,11 @@ class Daemon:
         self._outputs.refresh()
         self._systemd.status()
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> "asyncio.Task[None]":
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
 
 def _tell_unexpected(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

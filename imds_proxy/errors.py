@@ -3,7 +3,7 @@
 The library raises; only the command line exits. No message holds a secret.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ImdsProxyError(Exception):
@@ -52,6 +52,10 @@ class SourceError(ImdsProxyError):
     """Credentials could not be obtained. `outcome` is the label in `renewals_total`."""
 
     outcome: ClassVar[str] = "invalid"
+    is_of_the_clock = False
+    """Whether AWS refused a signature for its time. It says what time it is there: the next one may be right."""
+    retry_after = 0.0
+    """Seconds that the service asked us to wait; 0 where it did not."""
 
 
 class Denied(SourceError):  # noqa: N818 - the four outcomes are named as the metric's label is
@@ -59,11 +63,22 @@ class Denied(SourceError):  # noqa: N818 - the four outcomes are named as the me
 
     outcome = "denied"
 
+    @classmethod
+    def of_the_clock(cls, message: str, advice: str) -> Self:
+        """The error for a signature that was refused for its time."""
+        error = cls(message, advice)
+        error.is_of_the_clock = True
+        return error
+
 
 class Throttled(SourceError):  # noqa: N818
-    """AWS asked for fewer calls."""
+    """AWS asked for fewer calls, in `retry_after` seconds if it said so."""
 
     outcome = "throttled"
+
+    def __init__(self, message: str, advice: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(message, advice)
+        self.retry_after = retry_after
 
 
 class Unreachable(SourceError):  # noqa: N818

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import socket
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -13,45 +14,30 @@ from imds_proxy.config import Config
 from imds_proxy.config_role_common import RoleConfig
 from imds_proxy.config_roles import AssumeRoleConfig
 from imds_proxy.credentials import Credentials
+from imds_proxy.renewal.chains import Chains
 from imds_proxy.renewal.demand import Demand
 from imds_proxy.renewal.keeper import Keeper
-from imds_proxy.renewal.need import Need, Needed, needed
-from imds_proxy.renewal.saved import SavedSessions
-from imds_proxy.renewal.schedule import LEFT_IN_A_FILE
-from imds_proxy.renewal.session_shape import session_shape
+from imds_proxy.renewal.need import Need
+from imds_proxy.renewal.plans import Plan, Plans, plans
+from imds_proxy.renewal.save_queue import MakeShape, SaveQueue
+from imds_proxy.renewal.session_shape import SessionShape, session_shape
 from imds_proxy.renewal.turns import Turns
 from imds_proxy.sources import Source
-from imds_proxy.state import StateError
 from imds_proxy.tagged_sessions import TaggedSessions
 from imds_proxy.telemetry.stats import RenewalStats, RoleFigures, SessionTimes
+from imds_proxy.threads import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
 _SAVED: Final = frozenset({Need.ALWAYS, Need.ON_DEMAND})
 """Sessions for service accounts are in memory alone."""
 
+_STARTED_AT_ONCE: Final = 10
+"""Roles; each takes a tenth of a millisecond."""
+
 Parent = Callable[[], Credentials | None]
 """The live credentials of the role that another is obtained with."""
 MakeSource = Callable[[str, RoleConfig, Parent], Source]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a role is kept; while two are equal, a reload changes nothing.
-
-    Args:
-        need: Whether it is, and for how long.
-        fingerprint: Of everything that shapes its sessions and their renewal.
-        least: Seconds of life that have to be left when it is renewed.
-        max_age: Renew at least this often, in seconds.
-        idle_after: Seconds without a request after which what is kept on demand is let go; else None.
-    """
-
-    need: Need
-    fingerprint: str
-    least: float
-    max_age: float | None
-    idle_after: float | None
 
 
 @dataclass(slots=True)
@@ -83,9 +69,16 @@ class Roles:
         self._stats = stats
         self._on_attempt = on_attempt
         self._turns = Turns()
+        self._chains = Chains(self.keepers_of)
         self._roles: dict[str, Role] = {}
+        self._ranks: dict[str, int] = {}
+        """Of each role, first those that are obtained first."""
+        self._starting: asyncio.Task[None] | None = None
         self._given: frozenset[str] = frozenset()
-        self._saved: SavedSessions | None = None
+        self._saved: SaveQueue | None = None
+        self._unread: dict[str, MakeShape] = {}
+        """The roles of which nothing is held, and whose saved sessions have not been looked for."""
+        self._restoring: asyncio.Task[None] | None = None
         self.default: str | None = None
         """The role that the list shows."""
 
@@ -105,6 +98,21 @@ class Roles:
         """The roles of which each service account has a session of its own."""
         return {name: role.sessions for name, role in self._roles.items() if role.sessions is not None}
 
+    def keepers_of(self, name: str) -> Sequence[Keeper]:
+        """One, or one for each service account; none of a role that is gone."""
+        if (role := self._roles.get(name)) is None:
+            return ()
+        return (role.keeper,) if role.sessions is None else role.sessions.keepers()
+
+    def parents_first(self, names: Iterable[str]) -> list[list[str]]:
+        """Names of roles, in groups that are renewed one after the other."""
+        return self._chains.parents_first(names)
+
+    def drop_saved(self, names: Collection[str]) -> None:
+        """Remove what is saved of these roles: no restart serves it."""
+        if self._saved is not None:
+            self._saved.drop(names)
+
     def is_given(self, name: str) -> bool:
         """Whether somebody may be handed a role."""
         return name in self._given
@@ -117,25 +125,60 @@ class Roles:
         """Of each role that somebody needs."""
         return {name: _figures(role) for name, role in self._roles.items() if role.plan.need is not Need.NONE}
 
-    def update(self, config: Config, saved: SavedSessions | None) -> list[Role]:
+    def update(self, config: Config, saved: SaveQueue | None, planned: Plans | None = None) -> list[Role]:
         """Take the roles of `config`: what is unchanged goes on untouched, and no live credentials are dropped.
+
+        Args:
+            config: The config.
+            saved: Where sessions are kept across restarts.
+            planned: What `plans(config)` gives, where that was asked for before, beside the loop.
 
         Returns:
             The roles that are not kept any more, to be stopped.
         """
-        self._saved, self.default = saved, config.default_role
+        planned = planned or plans(config)
+        self._saved, self.default, self._ranks = saved, planned.default, planned.ranks
         before, self._roles = self._roles, {}
-        roles = needed(config)
-        self._given = roles.given
+        self._unread = {name: make_shape for name, make_shape in self._unread.items() if name in config.roles}
+        self._given = planned.given
+        self._chains.follow({name: settings.parent for name, settings in config.roles.items()})
         for name, settings in config.roles.items():
-            old, plan = before.get(name), _plan(name, config, roles)
+            old, plan = before.get(name), planned.of[name]
             if old is not None and old.plan == plan:
                 self._roles[name] = replace(old, settings=settings)
             else:
                 self._roles[name] = self._role(name, config, plan, old)
-        self._remove_saved()
+        for name, role in self._roles.items():
+            role.keeper.rank = self._ranks[name]
+        if saved is not None:
+            saved.keep_only({name for name, role in self._roles.items() if role.plan.need in _SAVED})
         kept = {role.keeper for role in self._roles.values()}
         return [role for role in before.values() if role.keeper not in kept]
+
+    async def restore(self, within: float) -> bool:
+        """Give the roles that hold nothing the sessions that are saved of them; whether it is done.
+
+        Args:
+            within: Seconds to wait for the disk. What is read later is held if AWS has not given a session by then.
+        """
+        if self._saved is None:
+            return True
+        if self._restoring is not None:
+            await cancel_and_wait(self._restoring)
+        self._restoring = asyncio.create_task(self._restore(self._saved), name="restore sessions")
+        return bool((await asyncio.wait({self._restoring}, timeout=within))[0])
+
+    async def _restore(self, saved: SaveQueue) -> None:
+        unread = dict(self._unread)
+        found = await saved.load(unread, self._clock.now)
+        for name, make_shape in unread.items():
+            if self._unread.get(name) is not make_shape:  # a reload has changed the role meanwhile
+                continue
+            del self._unread[name]
+            role = self._roles[name]
+            waits_for_demand = role.renewing is not None and role.keeper.demand is not None
+            if name in found and role.keeper.live() is None and not waits_for_demand:
+                role.keeper.adopt(found[name], due=False)
 
     @staticmethod
     async def stop(roles: Iterable[Role]) -> None:
@@ -143,21 +186,46 @@ class Roles:
         for role in roles:
             await _stop(role)
 
+    def are_in_line(self) -> bool:
+        """Whether attempts wait for their turn, or will soon."""
+        return self._turns.are_waited_for or (self._starting is not None and not self._starting.done())
+
     def start(self, make_source: MakeSource) -> None:
-        """Begin to renew every role that is not being renewed yet; try those that failed again at once."""
-        for name, role in self._roles.items():
-            make = partial(self._make, make_source, name)
-            if role.plan.need is Need.NONE:
-                continue
-            if role.sessions is not None:
-                role.sessions.start(make)
-            elif role.renewing is None:
-                role.renewing = asyncio.create_task(role.keeper.run(make(role.settings)), name=f"keep {name}")
-            elif role.keeper.failure is not None:  # a reload often is somebody's way to say that it is mended
-                role.retry = asyncio.create_task(role.keeper.renew(), name=f"retry {name}")
+        """Begin to renew every role that is not being renewed yet; try those that failed again at once.
+
+        The earliest rank first, and where there are many, requests have their turn in between.
+        """
+        if self._starting is not None:
+            self._starting.cancel()
+        names = list(self._ranks)
+        self._start_some(make_source, names[:_STARTED_AT_ONCE])
+        self._starting = asyncio.create_task(self._start_rest(make_source, names), name="start roles")
+
+    async def _start_rest(self, make_source: MakeSource, names: list[str]) -> None:
+        for first in range(_STARTED_AT_ONCE, len(names), _STARTED_AT_ONCE):
+            await asyncio.sleep(0)
+            self._start_some(make_source, names[first : first + _STARTED_AT_ONCE])
+
+    def _start_some(self, make_source: MakeSource, names: Iterable[str]) -> None:
+        for name in names:
+            role = self._roles.get(name)  # a reload may have taken it away meanwhile
+            if role is not None and role.plan.need is not Need.NONE:
+                self._start(name, role, partial(self._make, make_source, name))
+
+    def _start(self, name: str, role: Role, make: Callable[[RoleConfig], Source]) -> None:
+        if role.sessions is not None:
+            role.sessions.start(make)
+        elif role.renewing is None:
+            role.renewing = asyncio.create_task(role.keeper.run(make(role.settings)), name=f"keep {name}")
+        elif role.keeper.failure is not None:  # a reload often is somebody's way to say that it is mended
+            role.retry = asyncio.create_task(role.keeper.renew(), name=f"retry {name}")
 
     async def close(self) -> None:
         """Stop renewing."""
+        if self._restoring is not None:
+            await cancel_and_wait(self._restoring)
+        if self._starting is not None:
+            self._starting.cancel()
         for role in self._roles.values():
             await _stop(role)
 
@@ -179,22 +247,24 @@ class Roles:
         settings = config.roles[name]
         asked = old.keeper.demand.asked if old is not None and old.keeper.demand is not None else -math.inf
         keeper = self._keeper(name, plan, asked)
+        self._unread.pop(name, None)
         if plan.need is Need.PER_SERVICE_ACCOUNT and isinstance(settings, AssumeRoleConfig):
             return Role(
                 settings, plan, keeper, TaggedSessions(name, settings, partial(self._session_keeper, name, plan))
             )
         if plan.need is Need.NONE:
             return Role(settings, plan, keeper)
-        keeper.on_attempt = partial(self._attempted, keeper, config, plan.fingerprint)
+        make_shape = partial(session_shape, config, name, plan.fingerprint)
+        keeper.on_attempt = partial(self._attempted, keeper, make_shape)
         if old is not None and (held := old.keeper.live()):
-            keeper.adopt(held.credentials, due=old.plan.fingerprint != plan.fingerprint)
-        elif credentials := self._load(name, config, plan.fingerprint):
-            keeper.adopt(credentials, due=False)
+            keeper.adopt(held.credentials, due=old.plan.fingerprint != plan.fingerprint, held=held)
+        else:
+            self._unread[name] = partial(make_shape, socket.gethostname())
         return Role(settings, plan, keeper)
 
     def _keeper(self, name: str, plan: Plan, asked: float = -math.inf) -> Keeper:
         demand = Demand(self._clock, plan.idle_after, asked) if plan.idle_after is not None else None
-        return Keeper(
+        keeper = Keeper(
             name,
             clock=self._clock,
             stats=self._stats,
@@ -203,6 +273,9 @@ class Roles:
             demand=demand,
             turns=self._turns,
         )
+        keeper.on_wanted = partial(self._chains.wanted, name)
+        keeper.on_renewed = partial(self._chains.renewed, name)
+        return keeper
 
     def _session_keeper(self, name: str, plan: Plan) -> Keeper:
         """Of one service account: nothing of it goes to disk."""
@@ -210,44 +283,15 @@ class Roles:
         keeper.on_attempt = lambda _: self._on_attempt()
         return keeper
 
-    def _load(self, name: str, config: Config, fingerprint: str) -> Credentials | None:
-        if self._saved is None:
-            return None
-        try:
-            return self._saved.load(name, session_shape(config, name, fingerprint), self._clock.now())
-        except StateError as error:
-            log.warning("saved credentials are left alone", extra={"role": name, "error": error.message})
-            return None
-
-    def _attempted(self, keeper: Keeper, config: Config, fingerprint: str, credentials: Credentials | None) -> None:
+    def _attempted(
+        self, keeper: Keeper, make_shape: Callable[[str], SessionShape], credentials: Credentials | None
+    ) -> None:
         """Save what an attempt brought: with what this host is called now, and unless a reload replaced the keeper."""
         name = keeper.role
         role = self._roles.get(name)
         if credentials is not None and self._saved is not None and role is not None and role.keeper is keeper:
-            try:
-                self._saved.save(name, session_shape(config, name, fingerprint), credentials)
-            except StateError as error:
-                log.warning("a restart will need AWS", extra={"role": name, "error": error.message})
+            self._saved.save(name, partial(make_shape, socket.gethostname()), credentials)
         self._on_attempt()
-
-    def _remove_saved(self) -> None:
-        """Of the roles of which nothing is saved."""
-        if self._saved is None:
-            return
-        kept = {name for name, role in self._roles.items() if role.plan.need in _SAVED}
-        try:
-            self._saved.keep_only(kept)
-        except StateError as error:
-            extra = {"error": error.message, "advice": error.advice}
-            log.warning("saved credentials of roles that are gone are left", extra=extra)
-
-
-def _plan(name: str, config: Config, roles: Needed) -> Plan:
-    need, max_age = roles.needs[name], config.renewal.max_age
-    in_file = any(file.role == name for file in config.files)
-    idle_after = config.renewal.idle_after if need in {Need.ON_DEMAND, Need.PER_SERVICE_ACCOUNT} else None
-    fingerprint = f"{config.fingerprint(name)}/{max_age}"
-    return Plan(need, fingerprint, LEFT_IN_A_FILE if in_file else 0.0, max_age, idle_after)
 
 
 def _figures(role: Role) -> RoleFigures:
@@ -267,3 +311,4 @@ async def _stop(role: Role) -> None:
         role.renewing.cancel()
         await asyncio.gather(role.renewing, return_exceptions=True)
     await role.keeper.close()
+    role.keeper.on_attempt = lambda _: None  # which has the keeper, and would keep it until the next full collection

@@ -87,6 +87,10 @@ class TaggedSessions:
         self._sessions[account] = session
         return session.keeper.serve()
 
+    def keepers(self) -> list[Keeper]:
+        """Those of every session."""
+        return [session.keeper for session in self._sessions.values()]
+
     def held(self) -> list[Credentials | None]:
         """The last credentials of every session."""
         return [session.keeper.last for session in self._sessions.values()]

@@ -1,4 +1,4 @@
-"""The control plane's HTTP server: the status page, `/metrics`, `/healthz`, `/livez`, `/readyz`, `/status.json`."""
+"""The control plane's HTTP server: the status page, `/metrics`, `/healthz`, `/readyz`, `/status.json`, `/renew`."""
 
 import socket
 from typing import Final
@@ -10,11 +10,13 @@ from imds_proxy.admin.accepting import Accepting
 from imds_proxy.admin.connections import Connections
 from imds_proxy.admin.gate import Gate, add_headers
 from imds_proxy.admin.pages import Documents, Pages
+from imds_proxy.admin.renewal import RenewalPage
 from imds_proxy.admin.server_log import ServerLog
 from imds_proxy.admin.tls import Tls
 from imds_proxy.admin.viewer import Viewers
 from imds_proxy.callers.identify import Callers
 from imds_proxy.config import AdminConfig
+from imds_proxy.host.file_watcher import FileWatcher
 from imds_proxy.host.open_files import limit, shares
 
 _SHUTDOWN_TIME: Final = 1.0
@@ -43,7 +45,9 @@ class ControlPlane:
         self._connections.close()
 
 
-async def start(documents: Documents, callers: Callers, listening: socket.socket, name: str) -> ControlPlane:
+async def start(
+    documents: Documents, callers: Callers, listening: socket.socket, name: str, watcher: FileWatcher | None = None
+) -> ControlPlane:
     """Serve on a bound socket.
 
     Args:
@@ -51,11 +55,12 @@ async def start(documents: Documents, callers: Callers, listening: socket.socket
         callers: Tells who connected.
         listening: The socket.
         name: Its entry in the config.
+        watcher: Tells when the files of TLS change; None: one of its own.
     """
     viewers = Viewers(documents.config)
     gate = Gate(documents.config, viewers)
     runner = web.AppRunner(
-        application(documents, gate),
+        application(documents, gate, viewers),
         access_log=None,
         shutdown_timeout=_SHUTDOWN_TIME,
         lingering_time=_LINGER_TIME,
@@ -65,7 +70,7 @@ async def start(documents: Documents, callers: Callers, listening: socket.socket
     assert runner.server is not None  # noqa: S101 - since setup
     place = callers.place(listening, name)
     most = shares(limit()).control_plane
-    tls = Tls()
+    tls = Tls(watcher=watcher)
     tls.follow(documents.config().admin)
     connections = gate.connections = Connections(
         callers, place, most, lambda who: viewers.view(who).everything, runner.server, tls
@@ -73,7 +78,7 @@ async def start(documents: Documents, callers: Callers, listening: socket.socket
     return ControlPlane(runner, connections, Accepting(listening, connections.take, "control plane"), tls)
 
 
-def application(documents: Documents, gate: Gate) -> web.Application:
+def application(documents: Documents, gate: Gate, viewers: Viewers) -> web.Application:
     """The control plane's routes."""
     pages = Pages(documents)
     app = web.Application(middlewares=[gate.let_through])
@@ -84,6 +89,7 @@ def application(documents: Documents, gate: Gate) -> web.Application:
     app.router.add_get("/readyz", pages.readyz)
     app.router.add_get("/readyz/{role}", pages.readyz_of_a_role)
     app.router.add_get("/status.json", pages.status)
+    app.router.add_post("/renew", RenewalPage(documents.renew_now, viewers).renew)
     status_page.add_files(app.router)
     app.on_response_prepare.append(add_headers)
     return app

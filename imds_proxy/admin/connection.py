@@ -109,6 +109,10 @@ class Connection(asyncio.Protocol):
             self._connections.forget(self, None)
             self.accepted.close()
 
+    def extend(self, seconds: float) -> None:
+        """Let the answer that is being made take so long."""
+        self.deadline = max(self.deadline, self._connections.loop.time() + seconds)
+
     @contextlib.contextmanager
     def answering(self) -> Iterator[None]:
         """For as long as an answer is being made."""

@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import HttpVersion11, web
 
+from imds_proxy.admin.connection import Connection
 from imds_proxy.admin.connections import Connections
 from imds_proxy.admin.request_check import host_refusal, origin_refusal
 from imds_proxy.admin.viewer import EVERYTHING, View, Viewers
@@ -15,6 +16,9 @@ from imds_proxy.metadata.limits import CallerLimits
 
 VIEW: Final = web.RequestKey("view", View)
 """What the request's caller sees."""
+
+CONNECTION: Final = web.RequestKey("connection", Connection)
+"""What the request came by; it is known who is at its other end."""
 
 LAST: Final = web.RequestKey("last", bool)
 """Whether the connection ends with the answer."""
@@ -68,7 +72,7 @@ class Gate:
             view = EVERYTHING if connection.is_certified else self._viewers.view(connection.caller)
             if (refused := self._refusal(request, view)) is not None:
                 return refused
-            request[VIEW], request[LAST] = view, connection.is_last
+            request[VIEW], request[LAST], request[CONNECTION] = view, connection.is_last, connection
             try:
                 response = await handler(request)
             except web.HTTPException as error:

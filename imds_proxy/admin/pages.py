@@ -15,6 +15,7 @@ from imds_proxy.admin.gate import LAST, VIEW
 from imds_proxy.admin.status import Status
 from imds_proxy.admin.viewer import LIMITED
 from imds_proxy.config import Config
+from imds_proxy.renew_now import RenewNow
 from imds_proxy.telemetry.exposition import Exposition
 from imds_proxy.telemetry.metrics import Metrics
 
@@ -32,8 +33,9 @@ _INDEX: Final = """imds-proxy: the control plane
 /              in a browser: how every role is, and what to do
 /metrics       for Prometheus
 /healthz       the loop turns; /livez is the same
-/readyz        whether every served role has live credentials; /readyz/ROLE of one
+/readyz        whether every served role has live credentials, and every listener is open; /readyz/ROLE of one role
 /status.json   what imds-proxy status shows
+/renew         for imds-proxy renew alone
 """
 
 _Item = TypeVar("_Item")
@@ -47,11 +49,13 @@ class Documents:
         status: Of the running daemon.
         metrics: The same in numbers.
         config: The present one.
+        renew_now: What an operator may have renewed.
     """
 
     status: Status
     metrics: Metrics
     config: Callable[[], Config]
+    renew_now: RenewNow
 
 
 class Pages:
@@ -86,7 +90,7 @@ class Pages:
         return await _sent(request, [text], _METRICS_TYPE, encoding)
 
     async def readyz(self, request: web.Request) -> web.Response:
-        """Whether every served role has live credentials."""
+        """Whether every served role has live credentials, and every listener is open."""
         ready, body = self._status.readiness(request[VIEW])
         return web.json_response(body, status=200 if ready else 503, dumps=_indented)
 

@@ -4,7 +4,7 @@ A name in DNS can be made to point here by whoever owns it, and then the browser
 this host. No DNS answer changes what an address literal means, so every literal is served.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,6 +12,9 @@ from imds_proxy.addresses import canonical, host_name, is_literal
 
 _OWN_SITE: Final = frozenset({"same-origin", "none"})
 """`none`: a person typed the address or opened a bookmark."""
+
+RENEW_HEADER: Final = "X-Imds-Proxy-Renew"
+_OF_BROWSERS: Final = ("Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Referer", "Cookie")
 
 
 def host_refusal(hosts: list[str], allowed: Iterable[str], *, required: bool) -> str | None:
@@ -41,6 +44,17 @@ def origin_refusal(origin: str | None, site: str | None, host: str) -> str | Non
     if own and (site is None or site in _OWN_SITE):
         return None
     return "pages of other sites are not served: open this one by typing its address"
+
+
+def renew_refusal(headers: Mapping[str, str]) -> str | None:
+    """Why a request that changes something is refused, or None: no browser sends one that is served.
+
+    A page can send a POST, but no header of its own choice without asking first, which is never answered with leave to;
+    and a browser says with each POST where it comes from.
+    """
+    if RENEW_HEADER in headers and not any(name in headers for name in _OF_BROWSERS):
+        return None
+    return f"this is for `imds-proxy renew`, which sends {RENEW_HEADER}"
 
 
 def _is_ours(host: str, allowed: Iterable[str]) -> bool:

@@ -66,7 +66,7 @@ class Viewers:
             self._networks = [ipaddress.ip_network(network) for network in config.admin.allowed_addresses]
             self._seen = config
         address = ipaddress.ip_address(caller.address)
-        if caller.uid is not None and caller.uid in {_ROOT, self._uid}:
+        if self.is_operator(caller):
             return EVERYTHING
         if caller.user is not None and caller.user in config.admin.allowed_users:
             return EVERYTHING
@@ -75,6 +75,13 @@ class Viewers:
         if not address.is_loopback:
             return HEALTH
         return View(documents=True, roles=self._roles(caller, config))
+
+    def is_operator(self, caller: Caller) -> bool:
+        """Whether a caller is root or the daemon's user, by the owner of its socket: the only ones who change anything.
+
+        No setting and no certificate makes another one of them.
+        """
+        return caller.uid is not None and caller.uid in {_ROOT, self._uid}
 
     def _roles(self, caller: Caller, config: Config) -> frozenset[str]:
         """The roles that it may have by any listener but those that systemd passed: one may be in another namespace."""

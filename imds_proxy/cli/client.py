@@ -25,7 +25,13 @@ _ROLE_LIST = "latest/meta-data/iam/security-credentials/"
 
 
 def ask(
-    url: str, headers: Mapping[str, str] | None = None, method: str = "GET", certificate: Path | None = None
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    method: str = "GET",
+    certificate: Path | None = None,
+    *,
+    body: bytes | None = None,
+    within: float = _TIME_LIMIT,
 ) -> tuple[int, bytes]:
     """Status and body.
 
@@ -34,13 +40,15 @@ def ask(
         headers: Further ones.
         method: In capitals.
         certificate: The server's, of an https URL.
+        body: What is sent.
+        within: Seconds without a byte of the answer.
 
     Raises:
         DaemonUnreachableError: There is no answer, or not from whoever has that certificate.
         ForeignListenerError: Another user has taken the port; nothing was sent.
     """
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_TIME_LIMIT)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=within)
     try:
         connection.connect()
         listener_owner.check_connection(connection.sock)
@@ -48,26 +56,26 @@ def ask(
             from imds_proxy.cli import pinned_tls
 
             connection.sock = pinned_tls.secured(connection.sock, parts.hostname or "", certificate)
-        connection.request(method, parts.path or "/", headers=dict(headers or {}))
+        connection.request(method, parts.path or "/", body, dict(headers or {}))
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
         closed = isinstance(error, http.client.RemoteDisconnected)
         raise (ConnectionClosedError if closed else DaemonUnreachableError)(
-            f"no answer from {parts.scheme}://{parts.netloc}: {_reason(error)}",
+            f"no answer from {parts.scheme}://{parts.netloc}: {_reason(error, within)}",
             "is the daemon running (systemctl status imds-proxy), and is this its address?",
         ) from None
     finally:
         connection.close()
 
 
-def _reason(error: OSError | http.client.HTTPException) -> str:
+def _reason(error: OSError | http.client.HTTPException, within: float) -> str:
     if isinstance(error, ssl.SSLError):
         from imds_proxy.cli import pinned_tls
 
         return pinned_tls.reason(error)
     if isinstance(error, TimeoutError):
-        return f"nothing within {_TIME_LIMIT:.0f} s"
+        return f"nothing within {within:.0f} s"
     return error.strerror if isinstance(error, OSError) and error.strerror else "it closed the connection"
 
 
@@ -83,7 +91,7 @@ def status(target: Target) -> dict[str, Any]:
         )
     try:
         document: dict[str, Any] = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DaemonUnreachableError(
             f"{target.admin}/status.json answered with what is no document", "is this the control plane's address?"
         ) from None

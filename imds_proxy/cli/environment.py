@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from configparser import ConfigParser, Error
 from pathlib import Path
 
-NO_PROXY = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "127.0.0.1", "localhost")  # PROTOCOL.md 29
+NO_PROXY = (  # PROTOCOL.md 29; in brackets as "EKS Pod Identity" has it
+    "169.254.169.254",
+    "169.254.170.2",
+    "169.254.170.23",
+    "[fd00:ec2::23]",
+    "127.0.0.1",
+    "localhost",
+)
 
 # Each of these comes before the instance metadata in the SDKs' chain, or turns it off.
 _OVERRIDES = (

@@ -18,6 +18,7 @@ _VERBS = (
     "exec",
     "env",
     "credential-process",
+    "renew",
     "rotate-base-key",
     "rotate-tokens",
     "add-addresses",

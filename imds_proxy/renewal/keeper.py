@@ -1,23 +1,26 @@
 """One role: obtains its credentials, holds the last good ones, renews them ahead of time, for ever or on demand."""
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from imds_proxy.clock import Clock
 from imds_proxy.credentials import Credentials
-from imds_proxy.errors import Invalid, SourceError
+from imds_proxy.errors import Invalid, SourceError, Throttled, Unreachable
 from imds_proxy.renewal import log_lines
+from imds_proxy.renewal.attempts import Attempts
+from imds_proxy.renewal.backoff import wait_for_next, wait_on_request
 from imds_proxy.renewal.demand import Demand
-from imds_proxy.renewal.outcome import Failure, Held, check_life_left, is_same_session, unexpected
-from imds_proxy.renewal.schedule import renewal_age, wait_after_failure, wait_after_success, wait_for_another
-from imds_proxy.renewal.turns import Turns
+from imds_proxy.renewal.next_attempt import NextAttempt, changed
+from imds_proxy.renewal.outcome import Failure, Held, check_life_left, check_lives_longer, is_same_session, unexpected
+from imds_proxy.renewal.plan import plan_another, plan_renewal
+from imds_proxy.renewal.schedule import RETRY_FIRST
+from imds_proxy.renewal.turns import LOCAL_PAUSE, ORDINARY, PAUSE, Turns
 from imds_proxy.sources import Source, obtain
-from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import CertificateStats, RenewalStats, SessionTimes
 
 log = logging.getLogger(__name__)
@@ -54,17 +57,26 @@ class Keeper:
         self.demand = demand
         self.idle = demand is not None
         """Whether it is not kept now because nobody asks; ends with the first attempt after somebody did."""
+        self.rank = ORDINARY
+        """In which line its attempts wait for their turn."""
         self.context = {"role": role}
         """What every line of the log says of it."""
         self.failure: Failure | None = None
-        self.next_attempt = self.due = clock.now()
-        """`due` is when a renewal was first to be tried; after failures the next attempt is later."""
+        self.due = clock.now()
+        """When a renewal was first to be tried; after failures the next attempt is later."""
+        self.is_outdated = False
+        """Whether what is held is replaced by whatever the next attempt brings, even if that lives shorter."""
         self.holding = asyncio.Event()
         """Set once there have ever been credentials, or where it would be waited for in vain: until somebody asks."""
         if demand is not None:
             self.holding.set()
         self.on_attempt: Callable[[Credentials | None], None] = lambda _: None
         """Called after every attempt, with what it brought."""
+        self.on_renewed: Callable[[], None] = lambda: None
+        """Called when another session than before is held: what is obtained with it can be tried again."""
+        self.on_wanted: Callable[[], None] = lambda: None
+        """Called by each request that finds nothing alive."""
+        self._next = NextAttempt(clock)
         self._source: Source | None = None
         self._clock = clock
         self._stats = stats
@@ -73,9 +85,10 @@ class Keeper:
         self._chance = chance
         self._held: Held | None = None
         self._failures = 0
-        self._renewal: asyncio.Task[None] | None = None
-        self._tried = asyncio.Event()
-        """Set by each attempt: what waits for the next one has to look again when that is."""
+        self._failure_log = log_lines.FailureLog(self.context)
+        self._attempts = Attempts(role, self._attempt)
+        self._parent_renewed = False
+        """Whether what it is obtained with was renewed during the attempt that is under way."""
 
     @property
     def last(self) -> Credentials | None:
@@ -90,41 +103,66 @@ class Keeper:
         return SessionTimes(self.due, last.obtained, last.expiration)
 
     @property
+    def next_attempt(self) -> float:
+        """When it is tried next."""
+        return self._next.at
+
+    @next_attempt.setter
+    def next_attempt(self, at: float) -> None:
+        self._next.at = at
+
+    @property
     def certificate(self) -> CertificateStats | None:
         """How the certificate of its source is, if it has one."""
         return self._source.certificate if self._source else None
 
     def serve(self) -> Held | None:
-        """What may be served to a request, which is noted: it wakes a keeper that is idle.
+        """What may be served to a request, which is noted: it wakes a keeper that is idle, and one in a backoff.
 
         What an idle one holds is past the time of its renewal and may have little life left (PROTOCOL.md 18): it is
         served again only if AWS gives nothing better.
         """
         if self.demand is not None:
             self.demand.note()
-            if self.idle:
-                return None
-        return self.live()
+        held = self.live() if not self.idle else None
+        if held is None:
+            self.want()
+        return held
+
+    def want(self) -> None:
+        """A request waits for credentials, and there are none: bring the next attempt forward."""
+        self._next.ask()
+        self.on_wanted()
+
+    def parent_renewed(self, spread: float) -> None:
+        """Its parent has another session: try again within `spread` seconds where it fails, but was not throttled."""
+        self._parent_renewed = self._attempts.is_under_way
+        if self.failure is not None and self.failure.outcome != Throttled.outcome:
+            self._next.bring_forward(spread * self._chance())
 
     def live(self) -> Held | None:
         """The last good credentials, if they are still alive: for everything that is not a request."""
         held = self._held
         if held is None or self._clock.now() >= held.until:
             return None
-        if self._clock.wall() < held.credentials.obtained:
+        if self._clock.wall() < held.updated:
             held = self._held = Held.of(held.credentials, self._clock.wall())
         return held
 
-    def adopt(self, credentials: Credentials, *, due: bool) -> None:
+    def adopt(self, credentials: Credentials, *, due: bool, held: Held | None = None) -> None:
         """Hold credentials obtained earlier: saved on disk, or by the keeper that this one follows.
+
+        What was obtained in the future is renewed at once too: a clock was set, and AWS's answer says which was right.
 
         Args:
             credentials: What to hold.
             due: Renew at once, because the settings that shaped them have changed.
+            held: What is served of them, where another keeper has made it.
         """
-        self._hold(credentials)
+        self._hold(credentials, made=held)
         self.idle = False
-        if due:
+        self.is_outdated = due
+        if due or credentials.obtained > self._clock.now():
             self.next_attempt = self.due = self._clock.now()
 
     async def run(self, source: Source) -> None:
@@ -139,27 +177,30 @@ class Keeper:
         if source.passes_on:  # it may have another session since the saved one
             self.next_attempt = self._clock.now()
         while True:
-            due = self.next_attempt
-            changed = await self._due_or_changed(source, due)
-            if not changed and self.next_attempt != due:  # somebody renewed meanwhile
-                continue
+            await self._next.wait(partial(changed, source, self.context), self._is_worth_another)
             if self.demand is not None and self.demand.has_ended:
                 return
             await self.renew()
 
     async def renew(self) -> None:
         """Obtain new credentials now. However many ask, the source is asked once, and nothing is raised."""
-        if self._renewal is None:
-            self._renewal = asyncio.create_task(self._attempt(), name=f"renew {self.role}")
-            self._renewal.add_done_callback(self._attempt_ended)
-        await asyncio.shield(self._renewal)
+        await self._attempts.join()
+
+    async def renew_anew(self, *, urgent: bool) -> bool:
+        """As `renew`, by an attempt that begins from now on; False while there is no source, and so no attempt yet."""
+        if self._source is None:
+            return False
+        if self.idle and self.demand is not None:
+            self.demand.note()
+        self.is_outdated = True  # AWS may have been told to refuse it
+        if urgent:
+            self._next.ask()
+        await self._attempts.anew()
+        return True
 
     async def close(self) -> None:
         """Give up an attempt that is under way."""
-        if self._renewal is not None:
-            self._renewal.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._renewal
+        await self._attempts.close()
 
     async def _rest(self) -> None:
         """Keep nothing until somebody asks. That nobody could have it is no failure any more."""
@@ -170,38 +211,18 @@ class Keeper:
         await self.demand.wait()
         self.next_attempt = self.due = self._clock.now()
 
-    async def _due_or_changed(self, source: Source, due: float) -> bool:
-        """Wait until a renewal is due, or the source says that there is something new; whether it was the latter.
-
-        Ends too when somebody else has renewed: after a long backoff the next one may be due much sooner.
-        """
-        self._tried.clear()
-        sleeping = asyncio.create_task(self._clock.sleep_until(due))
-        changing = asyncio.create_task(self._changed(source))
-        trying = asyncio.create_task(self._tried.wait())
-        try:
-            await asyncio.wait({sleeping, changing, trying}, return_when=asyncio.FIRST_COMPLETED)
-            return changing.done()
-        finally:
-            for task in (sleeping, changing, trying):
-                task.cancel()
-            await asyncio.gather(sleeping, changing, trying, return_exceptions=True)
-
-    async def _changed(self, source: Source) -> None:
-        try:
-            await source.changed()
-        except Exception as error:  # noqa: BLE001 - then the schedule alone decides, until the source is made anew
-            log.error("changes are not seen", extra=self.context | {"error": told(error)})  # noqa: TRY400
-            await asyncio.get_running_loop().create_future()
-
-    def _attempt_ended(self, _: asyncio.Task[None]) -> None:
-        self._renewal = None
-        self._tried.set()
+    def _is_worth_another(self) -> bool:
+        """Whether an attempt may bring what none did before, now that the wall clock was set."""
+        last = self.last
+        return self.failure is not None or (last is not None and last.obtained > self._clock.now())
 
     async def _attempt(self) -> None:
+        self._parent_renewed = False
         if self._turns is not None:
-            await self._turns.take()
-        began = time.perf_counter()
+            is_local = self._source is not None and self._source.local
+            take = partial(self._turns.take, pause=LOCAL_PAUSE if is_local else PAUSE)
+            await self._next.turn(take, self.rank)
+        self._attempts.has_begun, began = True, time.perf_counter()
         credentials = None
         try:
             credentials = await self._fetch()
@@ -221,9 +242,13 @@ class Keeper:
         """From the source, which may hand out the session that is held already, but not until its end."""
         assert self._source is not None  # noqa: S101 - `run` set it
         credentials = await obtain(self.role, self._source, self._clock)
-        held = self.last
-        if held is not None and is_same_session(held, credentials):
-            check_life_left(self.role, held, self._clock.now())
+        held, now = self._held, self._clock.now()
+        if held is None:
+            return credentials
+        if is_same_session(held.credentials, credentials):
+            check_life_left(self.role, held.credentials, now)
+        elif not self.is_outdated:
+            check_lives_longer(self.role, held, credentials, now, passed_on=self._source.passes_on)
         return credentials
 
     def _succeeded(self, credentials: Credentials) -> None:
@@ -237,26 +262,27 @@ class Keeper:
         self._hold(credentials)
         log_lines.renewed(self.context, credentials, self.next_attempt)
         log_lines.clock_skew(self._clock.skew)
+        self.on_renewed()
 
-    def _hold(self, credentials: Credentials, *, again: bool = False) -> None:
-        self._held = Held.of(credentials, self._clock.wall())
-        self.failure, self._failures = None, 0
-        now, end = self._clock.now(), credentials.expiration
-        if again or (self._source and self._source.passes_on):
-            wait = wait_for_another(end - now, self._chance(), self._max_age, self.least, again=again)
-            self.next_attempt = self.due = now + wait
-        else:
-            obtained = credentials.obtained
-            wait = wait_after_success(obtained, end, now, self._chance(), self._max_age, self.least)
-            self.next_attempt = now + wait
-            latest = obtained + renewal_age(end - obtained, 0.0, self._max_age, self.least)
-            self.due = min(self.next_attempt, latest)  # earlier, if it was held before a restart and is overdue
+    def _hold(self, credentials: Credentials, *, again: bool = False, made: Held | None = None) -> None:
+        self._held = made or Held.of(credentials, self._clock.wall())
+        self.failure, self._failures, self.is_outdated = None, 0, False
+        given = credentials, self._clock.now(), self._chance(), self._max_age, self.least
+        passed_on = again or (self._source is not None and self._source.passes_on)
+        wait, self.due = plan_another(*given, again=again) if passed_on else plan_renewal(*given)
+        self._next.plan(wait, wait_on_request("success", wait, self._chance()))
         self.holding.set()
 
     def _failed(self, error: SourceError) -> None:
         self._failures += 1
         now = self._clock.now()
         failure = self.failure = Failure(error.outcome, error.message, error.advice, now)
-        denied = error.outcome == "denied"
-        self.next_attempt = now + wait_after_failure(self._failures, self._chance(), denied=denied)
-        log_lines.failed(self.context, failure, self._failures, self.live(), self.next_attempt)
+        # AWS's answer said what time it is: the next signature may be right.
+        kind = Unreachable.outcome if error.is_of_the_clock else error.outcome
+        wait = wait_for_next(kind, self._failures, self._chance(), error.retry_after)
+        if self._parent_renewed and kind != Throttled.outcome:
+            wait = min(wait, RETRY_FIRST)  # it may have been tried with the session before
+        if self._held is not None and now < self._held.until and kind == Invalid.outcome:
+            wait = min(wait, self._held.until - now)  # then what was no better than it is
+        self._next.plan(wait, wait_on_request(kind, wait, self._chance()))
+        self._failure_log.failed(failure, self._failures, self.live(), self.next_attempt)

@@ -8,6 +8,7 @@ from imds_proxy.renewal.outcome import Failure, Held
 log = logging.getLogger(__name__)
 
 _CLOCK_SKEW_WORTH_A_WORD = 60.0
+_FAILURE_AGAIN = 30.0  # seconds
 
 
 def works_again(context: dict[str, str], failures: int) -> None:
@@ -40,20 +41,38 @@ def clock_skew(skew: float) -> None:
         log.warning("this host's clock is off", extra={"seconds_behind_aws": round(skew)})
 
 
-def failed(context: dict[str, str], failure: Failure, failures: int, live: Held | None, due: float) -> None:
-    """An attempt brought nothing, the last of so many in a row; an error only where nothing can be served either."""
-    log.log(
-        logging.WARNING if live else logging.ERROR,
-        "renewal failed",
-        extra=context
-        | {
-            "outcome": failure.outcome,
-            "error": failure.message,
-            "advice": failure.advice,
-            "failures": failures,
-            "serving": f"…{live.credentials.key_hint} until {timestamp(live.credentials.expiration)}"
-            if live
-            else "none",
-            "next": timestamp(due),
-        },
-    )
+class FailureLog:
+    """The failures of one role: one that is like the last is said again after a while only.
+
+    Where clients wait for credentials, attempts are two seconds apart.
+
+    Args:
+        context: What every line says of the role.
+    """
+
+    def __init__(self, context: dict[str, str]) -> None:
+        self._context = context
+        self._said: tuple[str, str, bool] | None = None
+        self._at = 0.0
+
+    def failed(self, failure: Failure, failures: int, live: Held | None, due: float) -> None:
+        """The last of so many attempts in a row brought nothing; an error only where nothing can be served either."""
+        said = failure.outcome, failure.message, live is not None
+        is_news = said != self._said or not 0 <= failure.at - self._at < _FAILURE_AGAIN
+        if is_news:
+            self._said, self._at = said, failure.at
+        log.log(
+            (logging.WARNING if live else logging.ERROR) if is_news else logging.DEBUG,
+            "renewal failed",
+            extra=self._context
+            | {
+                "outcome": failure.outcome,
+                "error": failure.message,
+                "advice": failure.advice,
+                "failures": failures,
+                "serving": f"…{live.credentials.key_hint} until {timestamp(live.credentials.expiration)}"
+                if live
+                else "none",
+                "next": timestamp(due),
+            },
+        )

@@ -49,12 +49,13 @@ class Ambient(Source):
 
     async def fetch(self) -> Credentials:
         """What the chain has now."""
+        began = self._clock.boot()
         found = await find(self._chain, self._role, self._settings.profile, self._region)
         if found is None:
             raise self._nothing()
-        return self._credentials(found)
+        return self._credentials(found, self._clock.then(began))
 
-    def _credentials(self, found: Found) -> Credentials:
+    def _credentials(self, found: Found, obtained: float) -> Credentials:
         frozen = found.frozen
         if not frozen.token:
             raise self._long_lived(found)
@@ -70,7 +71,7 @@ class Ambient(Source):
             secret_access_key=Secret(frozen.secret_key),
             session_token=Secret(frozen.token),
             expiration=found.expiration,
-            obtained=self._clock.wall(),
+            obtained=obtained,
             role_arn=self._settings.role_arn,
             account=frozen.account_id or None,
         )

@@ -6,6 +6,7 @@ Errors: Denied, Throttled, Unreachable, Invalid, each saying what to do.
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -18,6 +19,7 @@ from imds_proxy.sources import sts_errors
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import BaseSource, FromChain, FromRole
 from imds_proxy.sources.interface import CHAINED_LIMIT, Context, Source, longest_life
+from imds_proxy.sources.signing_guard import current_credentials
 from imds_proxy.sources.sts import Request, Sts, fallback_region, who_am_i
 from imds_proxy.sources.sts_errors import Call
 
@@ -72,9 +74,17 @@ class AssumeRole(Source):
         )
 
     async def _explain(self, error: ClientError, call: Call, sts: Any) -> SourceError:
-        identity = await who_am_i(sts) or call.identity
+        identity = await self._identity(call, sts) if sts_errors.is_not_permitted(error) else call.identity
         trust = sts_errors.trust_statement(identity, self._options.external_id, self._actions())
         return sts_errors.translate(error, replace(call, identity=identity), trust=trust, skew=self._clock.skew)
+
+    async def _identity(self, call: Call, sts: Any) -> str:
+        """Who called, as a trust policy would name it: asked of AWS where it is not known."""
+        if call.identity.startswith("arn:"):
+            return call.identity
+        key_id = current_credentials().access_key
+        arn = await self._chain.identities.arn(key_id, call.endpoint, partial(who_am_i, sts))
+        return arn or call.identity
 
     def _actions(self) -> list[str]:
         """What the trust policy has to allow for this request."""

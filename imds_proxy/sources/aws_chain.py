@@ -22,12 +22,16 @@ from botocore.parsers import ResponseParserError
 from imds_proxy.access_key import are_swapped
 from imds_proxy.credentials import timestamp
 from imds_proxy.errors import Invalid, Unreachable
+from imds_proxy.host.few_threads import FewThreads
 from imds_proxy.host.open_files import shortage
+from imds_proxy.loop_thread import LoopThread
 from imds_proxy.sources import sts_errors
 from imds_proxy.sources.aws_http import Network, client_config
+from imds_proxy.sources.caller_identities import CallerIdentities
 from imds_proxy.sources.command import run_command
 from imds_proxy.sources.kept_clients import Endpoint, KeptClients
-from imds_proxy.sources.signing_guard import give_guard, sent_by, signing, swapped, watch_current
+from imds_proxy.sources.kept_sessions import KeptSessions, SharedSession, has_unchanging
+from imds_proxy.sources.signing_guard import SigningGuard, give_guard, sent_by, signing, swapped, watch_current
 from imds_proxy.sources.watched_files import READ_WITHIN, unanswered
 from imds_proxy.threads import OneByOne
 
@@ -40,6 +44,7 @@ _TWICE_TOLD: Final = ("aiobotocore.credentials", "aiobotocore.tokens", "botocore
 
 # What botocore raises where a file, a helper or a service says something that nobody expected.
 _UNEXPECTED: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError)
+_FAILURES: Final = (BotoCoreError, ClientError, ResponseParserError, OSError, TimeoutError, *_UNEXPECTED)
 
 
 class LeanLoader(Loader):  # type: ignore[misc]  # botocore publishes no types
@@ -85,28 +90,43 @@ class AwsChain:
         self._emitter = AioSession()._original_handler  # noqa: SLF001 - has botocore's handlers, which take 15 ms
         watch_current(self._emitter)
         self._config = client_config(Network())
+        self._own_config = client_config(Network())  # of clients that a session makes itself, on another loop
+        self.finding = LoopThread("AWS credentials")
+        """Where botocore looks for credentials: it reads files, asks AWS and runs helpers by turns."""
         self._clients = KeptClients(self._bare_session, self._config)
-        self._beside = OneByOne()
+        self.identities = CallerIdentities()
+        self._sessions = KeptSessions()
+        self._beside = OneByOne(FewThreads())
         for name in _TWICE_TOLD:
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
-    async def fresh_session(self, profile: str | None = None, *, role: str = "", region: str | None = None) -> Any:
-        """What `session` makes, beside the loop.
+    async def fresh_session(
+        self, profile: str | None = None, *, role: str = "", region: str | None = None, credentials: bool = True
+    ) -> Any:
+        """What `session` makes of the files and the environment as they are now, with a guard of its own.
+
+        Args:
+            profile: As for `session`.
+            role: The same.
+            region: The same.
+            credentials: Whether its own are used; else it is for its settings, and must not be asked for any.
 
         Raises:
             Unreachable: The files did not answer, or have not since an earlier call.
         """
         try:
             make = partial(self.session, profile, role=role, region=region)
-            return await self._beside.do(make, within=READ_WITHIN)
+            get = partial(self._sessions.get, (profile, region, credentials), make, credentials=credentials)
+            session = await self._beside.do(get, within=READ_WITHIN)
         except TimeoutError:
             raise unanswered(role, "the AWS config and credentials files") from None
+        self._sessions.used()
+        return SharedSession(session, SigningGuard(_whose(role)))
 
     def session(self, profile: str | None = None, *, role: str = "", region: str | None = None) -> Any:
         """A new aiobotocore session, whose calls are made within `signing`. Reads files: call it beside the loop.
 
-        Made for each renewal (2 ms), because a session reads the environment's files once: a key that was rotated on
-        disk is picked up by the next renewal and not by a restart.
+        It reads the environment's files once: another one has to be made to pick up a key that was rotated on disk.
 
         Args:
             profile: Of the shared files; None: as the AWS SDKs choose it.
@@ -116,7 +136,7 @@ class AwsChain:
         session = self._bare_session(profile)
         if region is not None and session.get_config_variable("region") is None:
             session.set_config_variable("region", region)
-        give_guard(session, f'role "{role}": AWS credentials' if role else "AWS credentials")
+        give_guard(session, _whose(role))
         _fit_for_a_daemon(session.get_component("credential_provider"), role)
         return session
 
@@ -131,7 +151,7 @@ class AwsChain:
     def _bare_session(self, profile: str | None) -> Any:
         session = AioSession(profile=profile, event_hooks=self._emitter, include_builtin_handlers=False)
         session.register_component("data_loader", self._loader)
-        session.set_default_client_config(self._config)
+        session.set_default_client_config(self._own_config)
         return session
 
     def region(self) -> str | None:
@@ -141,6 +161,10 @@ class AwsChain:
         except BotoCoreError:  # a profile that is not there or does not parse: the first renewal says which
             return None
         return region
+
+
+def _whose(role: str) -> str:
+    return f'role "{role}": AWS credentials' if role else "AWS credentials"
 
 
 def _fit_for_a_daemon(resolver: Any, role: str) -> None:
@@ -207,9 +231,26 @@ async def find(chain: AwsChain, role: str, profile: str | None, region: str | No
     """
     call = sts_errors.Call(role, f'AWS credentials of profile "{profile}"' if profile else "AWS credentials")
     try:
+        session = await chain.fresh_session(profile, role=role, region=region)
+    except _FAILURES as error:
+        raise sts_errors.chain_error(error, call, profile) from None
+    call = replace(call, sent=sent_by(session))
+    if has_unchanging(session):  # it was found before: nothing is read or asked
+        return await _find_in(session, call, profile)
+    try:
+        async with asyncio.timeout(_TIME_LIMIT + READ_WITHIN):
+            return await chain.finding.run(_find_in, session, call, profile)
+    except TimeoutError:
+        raise unanswered(role, "the AWS config and credentials files") from None
+    except OSError as error:  # there is no file left for the loop
+        raise sts_errors.chain_error(error, call, profile) from None
+
+
+async def _find_in(session: Any, call: sts_errors.Call, profile: str | None) -> Found | None:
+    """The same, of a session; may block."""
+    role = call.role
+    try:
         async with asyncio.timeout(_TIME_LIMIT):
-            session = await chain.fresh_session(profile, role=role, region=region)
-            call = replace(call, sent=sent_by(session))
             with signing(session):
                 credentials = await session.get_credentials()
                 if credentials is None:
@@ -217,7 +258,7 @@ async def find(chain: AwsChain, role: str, profile: str | None, region: str | No
                         raise Unreachable(f'role "{role}": {call}: {missing[0]}', missing[1])
                     return None
                 frozen = await _frozen(credentials, call)
-    except (BotoCoreError, ClientError, ResponseParserError, OSError, TimeoutError, *_UNEXPECTED) as error:
+    except _FAILURES as error:
         raise sts_errors.chain_error(error, call, profile) from None  # its text may hold an answer, and that a secret
     if are_swapped(frozen.access_key or "", frozen.secret_key or ""):
         raise swapped(f'role "{role}": {call} of {credentials.method}')

@@ -8,6 +8,7 @@ All clients share one `Network`, which holds what costs much to make, and no ope
 """
 
 import asyncio
+import math
 import os
 import ssl
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,10 @@ _LARGEST: Final = 1 << 20  # bytes; what STS and IAM Identity Center answer is a
 _PIECE: Final = 65536
 _REDIRECT: Final = range(300, 400)
 _ENDPOINTS: Final = "AWS_ENDPOINT_URL"  # for every service, and with _SERVICE for one
+
+LOOKED_AT_EVERY: Final = 1.0
+"""Seconds that a context is used without a look whether its CA bundle is another by now: each look is a thread, and an
+outage of many roles is twenty attempts a second."""
 
 
 class UnsafeAnswerError(Exception):
@@ -71,14 +76,21 @@ class Network:
     def __init__(self) -> None:
         self._contexts = KeptContexts()
         self._making: dict[str, OneByOne] = {}
+        self._latest: dict[str, tuple[float, ssl.SSLContext]] = {}
+        """When the file of each was last looked at, by the loop's time, and the context."""
         self._connector: aiohttp.TCPConnector | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def tls(self, session: AIOHTTPSession, verify: object) -> ssl.SSLContext:
         """The context for a client's CA bundle as it is now."""
-        path = str(get_cert_path(verify))
-        beside = self._making.setdefault(path, OneByOne())
-        return await beside.do(self._contexts.get, (path,), session._build_verify_context, within=None)  # noqa: SLF001
+        path, now = str(get_cert_path(verify)), asyncio.get_running_loop().time()
+        looked_at, context = self._latest.get(path, (-math.inf, None))
+        if context is None or now - looked_at >= LOOKED_AT_EVERY:
+            beside = self._making.setdefault(path, OneByOne())
+            make = session._build_verify_context  # noqa: SLF001 - its only way
+            context = await beside.do(self._contexts.get, (path,), make, within=None)
+            self._latest[path] = now, context
+        return context
 
     def connector(self) -> aiohttp.TCPConnector:
         """Opens connections, as many as are asked for: how many requests there are is not for it to bound."""

@@ -60,7 +60,7 @@ class FromRole:
                 f'role "{role}": the role it is assumed from, "{self.name}", has no credentials at this time',
                 f'see what is wrong with "{self.name}"',
             )
-        session = await chain.fresh_session(role=role)
+        session = await chain.fresh_session(role=role, credentials=False)
         identity = credentials.session_arn or f'key …{credentials.key_hint} of "{self.name}"'
         return Base(session, identity, frozen(credentials))
 

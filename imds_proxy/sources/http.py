@@ -26,7 +26,7 @@ from imds_proxy.sources.files import read_file
 from imds_proxy.sources.http_errors import refusal
 from imds_proxy.sources.interface import Context, Source
 from imds_proxy.sources.tls import KeptContexts, tls_context
-from imds_proxy.sources.watched_files import WatchedFiles, unanswered
+from imds_proxy.sources.watched_files import FileWatcher, WatchedFiles, unanswered
 from imds_proxy.sources.web import Answer, WebRequest, ask
 
 # How each shape says who asks; the container's goes raw, as the AWS SDKs send it.
@@ -49,7 +49,7 @@ _IMDS_ROLE: Final = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 
 def make(role: str, settings: HttpConfig, context: Context) -> Source:
     """The source of one role."""
-    return Http(role, settings, context.clock, context.tls)
+    return Http(role, settings, context.clock, context.tls, context.watcher)
 
 
 class Http(Source):
@@ -60,28 +60,38 @@ class Http(Source):
         settings: Its table.
         clock: Wall time; not told what time the service says it is, which is not AWS.
         tls: Shared with other sources; None: its own.
+        watcher: The same.
     """
 
     passes_on = True
 
-    def __init__(self, role: str, settings: HttpConfig, clock: Clock, tls: KeptContexts | None = None) -> None:
+    def __init__(
+        self,
+        role: str,
+        settings: HttpConfig,
+        clock: Clock,
+        tls: KeptContexts | None = None,
+        watcher: FileWatcher | None = None,
+    ) -> None:
         self._role = role
         self._settings = settings
         self._clock = clock
         self._contexts = tls or KeptContexts()
         files = (settings.token_file, settings.client_certificate, settings.client_key, settings.ca_bundle)
         self._paths = [path for path in files if path is not None]
-        self._files = WatchedFiles(*self._paths)
+        self._files = WatchedFiles(*self._paths, watcher=watcher)
         self._failed = False
         self._last: Credentials | None = None
 
     async def fetch(self) -> Credentials:
         """What the service hands out now."""
         self._failed = True
-        began = self._clock.now()
+        sent = self._clock.boot()
         answer = await self._answer()
         age = _seconds(answer.headers.get("age", "")) if self._settings.shape == "vault" else 0
-        found = parse(self._settings.shape, answer.body, role=self._role, origin=answer.place, now=began - age)
+        found = parse(
+            self._settings.shape, answer.body, role=self._role, origin=answer.place, now=self._clock.then(sent) - age
+        )
         self._failed = False
         self._last = replace(
             found,

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from imds_proxy.config_http import HttpConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
 from imds_proxy.sources.documents import safe_code
+from imds_proxy.sources.retry_after import retry_after
 from imds_proxy.sources.web import Answer
 
 _DENIED = {
@@ -37,7 +38,8 @@ def refusal(role: str, settings: HttpConfig, answer: Answer) -> SourceError | No
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return Denied(message, f"{_proof(settings)}; {_DENIED[shape]}")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return Throttled(message, "nothing: it is retried; if it lasts, let the service allow this host more")
+        advice = "nothing: it is retried; if it lasts, let the service allow this host more"
+        return Throttled(message, advice, retry_after(answer.headers))
     if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
         return Unreachable(message, "give HTTPS_PROXY or HTTP_PROXY a login, or name the host in NO_PROXY")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -14,12 +14,13 @@ from imds_proxy.config_http import is_this_host
 from imds_proxy.config_roles import RolesAnywhereConfig
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import Invalid, Unreachable
+from imds_proxy.host.file_watcher import FileWatcher
 from imds_proxy.sources import session_name, x509_signature
 from imds_proxy.sources.certificate_in_use import CertificateInUse
 from imds_proxy.sources.documents import parse_time
 from imds_proxy.sources.interface import Context, Source
 from imds_proxy.sources.key_pair import KeyPair
-from imds_proxy.sources.roles_anywhere_errors import Call, translate
+from imds_proxy.sources.roles_anywhere_errors import Call, is_about_time, translate
 from imds_proxy.sources.tls import KeptContexts
 from imds_proxy.sources.watched_files import READ_WITHIN, unanswered
 from imds_proxy.sources.web import Answer, WebRequest, ask
@@ -32,7 +33,7 @@ _CHINA: Final = "aws-cn"
 
 def make(role: str, settings: RolesAnywhereConfig, context: Context) -> Source:
     """The source of one role."""
-    return RolesAnywhere(role, settings, context.clock, context.tls)
+    return RolesAnywhere(role, settings, context.clock, context.tls, context.watcher)
 
 
 class RolesAnywhere(Source):
@@ -43,14 +44,22 @@ class RolesAnywhere(Source):
         settings: Its table.
         clock: Wall time; told what time AWS says it is.
         tls: Shared with other sources; None: its own.
+        watcher: The same.
     """
 
-    def __init__(self, role: str, settings: RolesAnywhereConfig, clock: Clock, tls: KeptContexts | None = None) -> None:
+    def __init__(
+        self,
+        role: str,
+        settings: RolesAnywhereConfig,
+        clock: Clock,
+        tls: KeptContexts | None = None,
+        watcher: FileWatcher | None = None,
+    ) -> None:
         self._role = role
         self._settings = settings
         self._clock = clock
         self._tls, self._trusting = tls or KeptContexts(), OneByOne()
-        self._in_use = CertificateInUse(role, settings, clock)
+        self._in_use = CertificateInUse(role, settings, clock, watcher)
         self._region = settings.region or settings.trust_anchor_arn.split(":")[3]
         self._endpoint = (settings.endpoint or default_endpoint(settings.trust_anchor_arn, self._region)).rstrip("/")
         self.certificate = self._in_use.stats
@@ -68,11 +77,14 @@ class RolesAnywhere(Source):
             ) from None
         tls = await self._trust()
         direct = is_this_host(self._endpoint)  # no proxy is told what is for this host
+        sent = self._clock.boot()
         answer = await ask(self._role, request, tls=tls, timeout=_TIME_LIMIT, direct=direct)
-        self._clock.observe_date(answer.headers.get("date"))
+        date = answer.headers.get("date")
+        self._clock.observe_date(date, self._endpoint, refused=is_about_time(answer))
         if not _SUCCESS[0] <= answer.status <= _SUCCESS[1]:
-            raise translate(answer, Call(self._role, self._settings, self._endpoint, str(pair)), self._clock.skew)
-        return self._credentials(answer)
+            call = Call(self._role, self._settings, self._endpoint, str(pair))
+            raise translate(answer, call, self._clock.skew_by(date))
+        return self._credentials(answer, sent)
 
     async def _trust(self) -> ssl.SSLContext:
         try:
@@ -98,9 +110,9 @@ class RolesAnywhere(Source):
             body["roleSessionName"] = session_name.render(settings.session_name)
         url, headers = f"{self._endpoint}/sessions?{query}", {"Content-Type": "application/json"}
         request = WebRequest("POST", url, headers, json.dumps(body).encode())
-        return x509_signature.signed(request, pair, self._region, self._clock.wall())
+        return x509_signature.signed(request, pair, self._region, self._clock.wall() + self._clock.skew)
 
-    def _credentials(self, answer: Answer) -> Credentials:
+    def _credentials(self, answer: Answer, sent: float) -> Credentials:
         try:
             session = json.loads(answer.body)["credentialSet"][0]
             fields = session["credentials"]
@@ -110,7 +122,7 @@ class RolesAnywhere(Source):
                 secret_access_key=Secret(_text(fields["secretAccessKey"])),
                 session_token=Secret(_text(fields["sessionToken"])),
                 expiration=_known(expiration),
-                obtained=self._clock.wall(),
+                obtained=self._clock.then(sent),
                 role_arn=self._settings.role_arn,
                 session_arn=_text(session["assumedRoleUser"]["arn"]),
             )

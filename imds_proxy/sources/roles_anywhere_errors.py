@@ -11,8 +11,10 @@ from typing import Any, Final
 from imds_proxy.clock import skew_advice
 from imds_proxy.config_roles import RolesAnywhereConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
+from imds_proxy.sources.retry_after import retry_after
 from imds_proxy.sources.web import Answer
 
+_SUCCESS: Final = 200, 299
 _TOO_MANY, _SERVER_ERROR = 429, 500
 _REFUSED: Final = {401, 403}
 _WINDOW: Final = 5 * 60.0
@@ -37,7 +39,7 @@ def translate(answer: Answer, call: Call, skew: float) -> SourceError:
     Args:
         answer: What came back.
         call: What was tried.
-        skew: Seconds this host is behind AWS.
+        skew: Seconds this host is behind AWS, by this answer.
     """
     code, text = _said(answer)
     said = ": ".join(filter(None, map(answer.shown, (code, text))))
@@ -46,13 +48,14 @@ def translate(answer: Answer, call: Call, skew: float) -> SourceError:
         f" {call.certificate} at {call.endpoint}: {said or answer.status}"
     )
     if answer.status == _TOO_MANY or "Throttl" in code or code == "TooManyRequestsException":
-        return Throttled(message, "nothing: it is retried; if it lasts, fewer hosts should renew from one account")
+        advice = "nothing: it is retried; if it lasts, fewer hosts should renew from one account"
+        return Throttled(message, advice, retry_after(answer.headers))
     if answer.status >= _SERVER_ERROR:
         return Unreachable(message, "nothing: it is retried")
     if not code:
         return Invalid(message, "this is not what IAM Roles Anywhere answers: check endpoint and the proxy")
     if _is_of_the_clock(code, text, skew):
-        return Denied(message, skew_advice(skew))
+        return Denied.of_the_clock(message, skew_advice(skew))
     if code == "ResourceNotFoundException":
         return Invalid(
             message, f"are trust_anchor_arn and profile_arn right, and of the region that {call.endpoint} is in?"
@@ -60,6 +63,11 @@ def translate(answer: Answer, call: Call, skew: float) -> SourceError:
     if code.startswith("AccessDenied") or answer.status in _REFUSED:
         return Denied(message, _advice(text.lower(), call))
     return Invalid(message, "correct this role's settings")
+
+
+def is_about_time(answer: Answer) -> bool:
+    """Whether a signature was refused, in so many words, because one of the clocks is off."""
+    return not _SUCCESS[0] <= answer.status <= _SUCCESS[1] and _names_the_clock(*_said(answer))
 
 
 def trust_statement(trust_anchor_arn: str) -> str:
@@ -95,8 +103,12 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _is_of_the_clock(code: str, text: str, skew: float) -> bool:
+    return _names_the_clock(code, text) or abs(skew) > _WINDOW
+
+
+def _names_the_clock(code: str, text: str) -> bool:
     said = f"{code} {text}".lower()
-    return any(words in said for words in _CLOCK_WORDS) or abs(skew) > _WINDOW
+    return any(words in said for words in _CLOCK_WORDS)
 
 
 def _advice(text: str, call: Call) -> str:

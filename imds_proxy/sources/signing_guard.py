@@ -13,17 +13,20 @@ import re
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from botocore import UNSIGNED
+from botocore.auth import AUTH_TYPE_MAPS, SIGV4_TIMESTAMP, SigV4Auth
 
 from imds_proxy.access_key import SWAPPED, SWAPPED_ADVICE, are_swapped
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied
 from imds_proxy.sources.redaction import secrets_of_header
 
-_COMPONENT: Final = "imds_proxy_signing_guard"
+COMPONENT: Final = "imds_proxy_signing_guard"
+"""Under which a session has its guard."""
 _SECRET_NAME: Final = re.compile(r"(?i)token|secret|assertion|authorization|cookie|password")
 _MOST: Final = 100
 """Values noted of one session, which makes a few calls."""
@@ -84,6 +87,7 @@ class SigningGuard:
 class _Signing:
     guard: SigningGuard
     credentials: Any = field(repr=False)
+    skew: float
 
 
 _CURRENT: Final[ContextVar[_Signing]] = ContextVar("signing")
@@ -91,14 +95,15 @@ _CURRENT: Final[ContextVar[_Signing]] = ContextVar("signing")
 
 
 @contextlib.contextmanager
-def signing(session: Any, credentials: Any = None) -> Iterator[None]:
+def signing(session: Any, credentials: Any = None, skew: float = 0.0) -> Iterator[None]:
     """Have the calls of this task watched by a session's guard, and those of kept clients signed with `credentials`.
 
     Args:
         session: Of the chain.
         credentials: botocore's `ReadOnlyCredentials`; None where nothing is signed, or by a client with its own.
+        skew: Seconds that AWS's clock is ahead of this host's: AWS refuses signatures that are five minutes off.
     """
-    token = _CURRENT.set(_Signing(sent_by(session), credentials))
+    token = _CURRENT.set(_Signing(sent_by(session), credentials, skew))
     try:
         yield
     finally:
@@ -112,8 +117,25 @@ def current_credentials() -> Any:
     return credentials
 
 
+class _AtAwsTime(SigV4Auth):  # type: ignore[misc]  # botocore publishes no types
+    """Signature Version 4 with AWS's time, for a host whose clock is off."""
+
+    def _modify_request_before_signing(self, request: Any) -> None:
+        moment = datetime.now(UTC) + timedelta(seconds=_CURRENT.get().skew)
+        request.context["timestamp"] = moment.strftime(SIGV4_TIMESTAMP)
+        super()._modify_request_before_signing(request)
+
+
+_AT_AWS_TIME: Final = "v4-imds-proxy"
+AUTH_TYPE_MAPS[_AT_AWS_TIME] = _AtAwsTime  # botocore finds a signer by its name there, and has no other way
+
+
 def watch_current(emitter: Any) -> None:
-    """Have whatever calls through an event emitter watched by the guard of the task that calls."""
+    """Have whatever calls through an event emitter watched by the guard of the task that calls, and signed on time."""
+
+    def choose_signer(signature_version: Any, **_: Any) -> str | None:
+        is_off = (current := _CURRENT.get(None)) is not None and current.skew != 0.0
+        return _AT_AWS_TIME if is_off and signature_version == "v4" else None
 
     async def before_sign(**event: Any) -> None:
         await _CURRENT.get().guard.before_sign(**event)
@@ -121,13 +143,14 @@ def watch_current(emitter: Any) -> None:
     def before_send(**event: Any) -> None:
         _CURRENT.get().guard.before_send(**event)
 
+    emitter.register("choose-signer", choose_signer)
     emitter.register("before-sign", before_sign)
     emitter.register("before-send", before_send)
 
 
 def give_guard(session: Any, whose: str) -> None:
     """Give a session, whose emitter has `watch_current`, a guard of its own."""
-    session.register_component(_COMPONENT, SigningGuard(whose))
+    session.register_component(COMPONENT, SigningGuard(whose))
 
 
 def watch(session: Any, whose: str, *, blocking: bool = False) -> SigningGuard:
@@ -141,13 +164,13 @@ def watch(session: Any, whose: str, *, blocking: bool = False) -> SigningGuard:
     guard = SigningGuard(whose)
     session.register("before-sign", guard.before_sign_blocking if blocking else guard.before_sign)
     session.register("before-send", guard.before_send)
-    session.register_component(_COMPONENT, guard)
+    session.register_component(COMPONENT, guard)
     return guard
 
 
 def sent_by(session: Any) -> SigningGuard:
     """The secrets that a watched session has sent, those of its later calls too."""
-    guard: SigningGuard = session.get_component(_COMPONENT)
+    guard: SigningGuard = session.get_component(COMPONENT)
     return guard
 
 

@@ -124,7 +124,7 @@ class Sts:
             async with asyncio.timeout(_TIME_LIMIT):
                 sts = await self.client(base.session, region, signed=request.signed)
                 call = replace(call, endpoint=sts.meta.endpoint_url)
-                with signing(base.session, base.credentials):
+                with signing(base.session, base.credentials, self._clock.skew):
                     return await self._ask(sts, call, request)
         except _NO_ANSWER as error:
             raise sts_errors.translate(error, call) from None  # its text may hold an answer, and that a secret
@@ -135,12 +135,13 @@ class Sts:
         return await self._chain.client(session, Endpoint(region, settings.sts_endpoint, settings.allow_http, signed))
 
     async def _ask(self, sts: Any, call: Call, request: Request) -> Credentials:
+        sent = self._clock.boot()
         try:
             answer = await getattr(sts, xform_name(request.operation))(**request.parameters)
-            observe_time(self._clock, answer)
-            return self._credentials(answer)
+            observe_time(self._clock, answer, call.endpoint)
+            return self._credentials(answer, sent)
         except ClientError as error:
-            observe_time(self._clock, error.response)
+            observe_refusal(self._clock, error, call.endpoint)
             raise await request.explain(error, call, sts) from None
         except _UNREADABLE:
             raise Invalid(
@@ -148,22 +149,27 @@ class Sts:
                 "this is not what AWS STS answers: check sts_endpoint and the proxy",
             ) from None
 
-    def _credentials(self, answer: Any) -> Credentials:
+    def _credentials(self, answer: Any, sent: float) -> Credentials:
         fields = answer["Credentials"]
         return Credentials(
             access_key_id=str(fields["AccessKeyId"]),
             secret_access_key=Secret(fields["SecretAccessKey"]),
             session_token=Secret(fields["SessionToken"]),
             expiration=fields["Expiration"].timestamp(),
-            obtained=self._clock.wall(),
+            obtained=self._clock.then(sent),
             role_arn=self._settings.role_arn,
             session_arn=caller_arn(answer["AssumedRoleUser"]["Arn"]),
         )
 
 
-def observe_time(clock: Clock, answer: Any) -> None:
+def observe_time(clock: Clock, answer: Any, endpoint: str) -> None:
     """Tell the clock what time an answer of AWS's was made at."""
-    clock.observe_date(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date"))
+    clock.observe_date(sts_errors.date_of(answer), endpoint)
+
+
+def observe_refusal(clock: Clock, error: ClientError, endpoint: str) -> None:
+    """The same of a refusal, which may be one of the request's time."""
+    clock.observe_date(sts_errors.date_of(error.response), endpoint, refused=sts_errors.is_about_time(error))
 
 
 def fallback_region(role: str, role_arn: str | None) -> str:
@@ -188,17 +194,17 @@ async def identify(role: str, credentials: Credentials, chain: AwsChain, region:
         Denied: AWS does not accept them.
         Unreachable: Nobody could say: AWS was not reached, or had another reason.
     """
-    session = await chain.fresh_session(role=role)
+    session = await chain.fresh_session(role=role, credentials=False)
     identity = f"key …{credentials.key_hint}"
     call = Call(role, "sts:GetCallerIdentity", identity=identity, endpoint=region, sent=sent_by(session))
     try:
         async with asyncio.timeout(_WHO_AM_I_TIME_LIMIT):
             sts = await chain.client(session, Endpoint(region))
             call = replace(call, endpoint=sts.meta.endpoint_url)
-            with signing(session, frozen(credentials)):
+            with signing(session, frozen(credentials), clock.skew):
                 return await _caller_arn(sts)
     except ClientError as error:
-        observe_time(clock, error.response)
+        observe_refusal(clock, error, call.endpoint)
         if sts_errors.refuses_credentials(error):
             raise _not_accepted(sts_errors.translate(error, call, skew=clock.skew), error, call) from None
         raise Unreachable(sts_errors.translate(error, call).message) from None

@@ -18,6 +18,7 @@ from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachab
 from imds_proxy.host.open_files import exhausted, shortage
 from imds_proxy.sources.aws_http import InTheClearError, UnsafeAnswerError
 from imds_proxy.sources.redaction import hidden
+from imds_proxy.sources.retry_after import retry_after
 
 _THROTTLED = {
     "Throttling",
@@ -37,7 +38,7 @@ _BAD_BASE = {
     "UnrecognizedClientException",
 }
 _CLOCK_WORDS = ("Signature expired", "Signature not yet current", "RequestTimeTooSkewed", "RequestExpired")
-_SERVER_ERROR = 500
+_TOO_MANY, _SERVER_ERROR = 429, 500
 _NOT_AWS = "check sts_endpoint and the proxy: something between here and AWS answers in its place"
 _CLEAR_TEXT = "let it begin with https:, or go away; a role's own sts_endpoint may be http:, with allow_http = true"
 _CONFIGURATION = "correct the daemon's AWS configuration"
@@ -132,6 +133,11 @@ def code_and_text(error: Any) -> tuple[str, str]:
     return str(details.get("Code", "")), " ".join(str(details.get("Message", "")).split())
 
 
+def date_of(answer: Any) -> object:
+    """The `Date` header of an answer as botocore has it; None where it has none."""
+    return answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+
+
 def words(error: Any, call: Call) -> str:
     """What AWS said, for a message: without the secrets that were sent, and without what may be another."""
     return ": ".join(filter(None, (hidden(said, call.sent) for said in code_and_text(error)))) or "no reason given"
@@ -142,6 +148,11 @@ def is_about_time(error: Any) -> bool:
     return any(word in said for said in code_and_text(error) for word in _CLOCK_WORDS)
 
 
+def is_not_permitted(error: Any) -> bool:
+    """Whether AWS said that the caller may not: then it matters who that is."""
+    return code_and_text(error)[0] in _NOT_PERMITTED
+
+
 def refuses_credentials(error: Any) -> bool:
     """Whether AWS said that the credentials themselves are no good."""
     return code_and_text(error)[0] in _BAD_BASE or is_about_time(error)
@@ -149,14 +160,14 @@ def refuses_credentials(error: Any) -> bool:
 
 def _from_answer(error: Any, call: Call, trust: str, skew: float) -> SourceError:
     code, _ = code_and_text(error)
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    metadata = error.response.get("ResponseMetadata", {})
+    status = metadata.get("HTTPStatusCode", 0)
     message = _message(call, words(error, call))
-    if code in _THROTTLED:
-        return Throttled(
-            message, "nothing: it is retried; if it lasts, fewer hosts or roles should renew from one account"
-        )
+    if code in _THROTTLED or status == _TOO_MANY:
+        advice = "nothing: it is retried; if it lasts, fewer hosts or roles should renew from one account"
+        return Throttled(message, advice, retry_after(metadata.get("HTTPHeaders", {})))
     if is_about_time(error):
-        return Denied(message, skew_advice(skew))
+        return Denied.of_the_clock(message, skew_advice(skew))
     if code in _BAD_BASE:
         return Denied(message, f"the base credentials ({call.identity}) are not valid at AWS: replace them")
     if code in _NOT_PERMITTED:

@@ -5,6 +5,7 @@ Denied, Throttled, Unreachable, Invalid; `web_identity_errors.py` has what AWS's
 "AssumeRoleWithWebIdentity" in the STS API reference, "OIDC federation" of the IAM user guide.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -23,15 +24,17 @@ from imds_proxy.sources.interface import Context, Source
 from imds_proxy.sources.oidc_token import OidcToken, read_token
 from imds_proxy.sources.sts import Request, Sts, fallback_region
 from imds_proxy.sources.sts_errors import Call
-from imds_proxy.sources.watched_files import WatchedFiles, unanswered
+from imds_proxy.sources.watched_files import FileWatcher, WatchedFiles, unanswered
+from imds_proxy.threads import OneByOne
 
 _COMMAND_TIME_LIMIT: Final = 30.0
+_ANSWERED_WITHIN: Final = 60.0  # seconds, by far, from the request to the beginning of the session
 
 
 def make(role: str, settings: WebIdentityConfig, context: Context) -> Source:
     """The source of one role."""
     region = context.region or fallback_region(role, settings.role_arn)
-    return WebIdentity(role, settings, context.chain(), region, context.clock)
+    return WebIdentity(role, settings, context.chain(), region, context.clock, context.watcher)
 
 
 class WebIdentity(Source):
@@ -43,16 +46,26 @@ class WebIdentity(Source):
         chain: Makes AWS sessions; its credentials are not used, its CA bundle and proxy are.
         region: The region of the STS endpoint, unless the settings name others.
         clock: Told what time AWS says it is.
+        watcher: Tells when the token's file changes; None: its own.
     """
 
-    def __init__(self, role: str, settings: WebIdentityConfig, chain: AwsChain, region: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        role: str,
+        settings: WebIdentityConfig,
+        chain: AwsChain,
+        region: str,
+        clock: Clock,
+        watcher: FileWatcher | None = None,
+    ) -> None:
         self._role = role
         self._settings = settings
         self._chain = chain
         self._sts = Sts(role, settings, chain, region, clock)
         self._clock = clock
-        self._file = WatchedFiles(settings.token_file) if settings.token_file else None
+        self._file = WatchedFiles(settings.token_file, watcher=watcher) if settings.token_file else None
         self._token_is_good = True
+        self._starts = OneByOne()
 
     async def fetch(self) -> Credentials:
         """One new session, by the token as it is now."""
@@ -62,10 +75,13 @@ class WebIdentity(Source):
         parameters = await self._sts.made(partial(self._sts.parameters, WebIdentityToken=token.secret.reveal()))
         explain = partial(self._explain, token)
         request = Request("AssumeRoleWithWebIdentity", parameters, explain, signed=False)
-        session = await self._chain.fresh_session(role=self._role)
+        session = await self._chain.fresh_session(role=self._role, credentials=False)
         credentials = await self._sts.session(Base(session, str(token)), request)
         self._token_is_good = True
-        return credentials
+        # Nothing is signed, so AWS answers a clock that is hours behind too. By that one the session would seem to live
+        # for hours longer than was asked for, and be renewed when it is dead.
+        earliest = credentials.expiration - self._settings.duration - _ANSWERED_WITHIN
+        return replace(credentials, obtained=max(credentials.obtained, earliest))
 
     async def changed(self) -> None:
         """Return when there is another token, if the last one brought nothing; else tokens rotate without a call."""
@@ -77,8 +93,8 @@ class WebIdentity(Source):
     async def _token(self) -> OidcToken:
         if self._settings.token_command is not None:
             command = self._settings.token_command
-            what = "token_command"
-            printed = await run_command(self._role, command, timeout=_COMMAND_TIME_LIMIT, what=what)
+            what, starts = "token_command", self._starts
+            printed = await run_command(self._role, command, timeout=_COMMAND_TIME_LIMIT, what=what, starts=starts)
             return read_token(self._role, printed, f"{what} {command[0]}")
         assert self._settings.token_file is not None  # noqa: S101 - the config has one of the two
         assert self._file is not None  # noqa: S101 - with the file

@@ -13,7 +13,7 @@ from imds_proxy.clock import Clock, skew_advice
 from imds_proxy.credentials import timestamp
 from imds_proxy.errors import Denied, SourceError, Unreachable
 from imds_proxy.sources.oidc_token import OidcToken, shown
-from imds_proxy.sources.sts_errors import Call, code_and_text, words
+from imds_proxy.sources.sts_errors import Call, code_and_text, date_of, words
 
 _EXPIRED: Final = {"ExpiredTokenException", "ExpiredToken"}
 _REFUSED: Final = {"InvalidIdentityToken", "IDPRejectedClaim", *_EXPIRED}
@@ -30,11 +30,11 @@ def refusal(error: Any, token: OidcToken, call: Call, clock: Clock) -> SourceErr
         error: botocore's ClientError.
         token: What was refused.
         call: What was tried.
-        clock: That knows AWS's time from the answer.
+        clock: Wall time.
     """
     code, text = code_and_text(error)
     said = words(error, call)
-    if code in _REFUSED and (off := _time_trouble(token, clock)):
+    if code in _REFUSED and (off := _time_trouble(token, clock.wall(), clock.skew_by(date_of(error.response)))):
         said, advice = f"{off[0]} ({said})", off[1]
         return Denied(_message(call, said), advice)
     if code == "IDPCommunicationError" or "verification key" in text:
@@ -50,17 +50,17 @@ def _message(call: Call, what: str) -> str:
     return f'role "{call.role}": {call}: {what}'
 
 
-def _time_trouble(token: OidcToken, clock: Clock) -> tuple[str, str] | None:
+def _time_trouble(token: OidcToken, here: float, skew: float) -> tuple[str, str] | None:
     """What is wrong with the token's dates by AWS's time, and whose clock or clockwork that is."""
-    here, now = clock.wall(), clock.wall() + clock.skew
+    now = here + skew
     if token.expires is not None and token.expires <= now:
         what = f"the token expired on {timestamp(token.expires)}, {_minutes(now - token.expires)} ago"
         stopped = f"whatever renews {token.origin} has stopped"
-        return what, stopped if token.expires <= here else f"{skew_advice(clock.skew)}; or {stopped}"
+        return what, stopped if token.expires <= here else f"{skew_advice(skew)}; or {stopped}"
     if token.valid_from is not None and token.valid_from > now:
         what = f"the token is valid from {timestamp(token.valid_from)} only, in {_minutes(token.valid_from - now)}"
         issuer = f"the clock of {shown(token.issuer)} is ahead of AWS's"
-        return what, issuer if token.valid_from > here else skew_advice(clock.skew)
+        return what, issuer if token.valid_from > here else skew_advice(skew)
     return None
 
 

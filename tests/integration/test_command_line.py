@@ -23,6 +23,7 @@ VERBS = [
     "exec",
     "env",
     "credential-process",
+    "renew",
     "rotate-base-key",
     "rotate-tokens",
     "add-addresses",
@@ -33,7 +34,7 @@ VERBS = [
     "demo",
 ]
 PROGRAM = [sys.executable, "-m", "imds_proxy"]
-NO_PROXY = "169.254.169.254,169.254.170.2,169.254.170.23,127.0.0.1,localhost"
+NO_PROXY = "169.254.169.254,169.254.170.2,169.254.170.23,[fd00:ec2::23],127.0.0.1,localhost"
 TIME_LIMIT = 30
 
 

@@ -108,6 +108,7 @@ def test_the_daemons_own_verbs_never_go_through_a_proxy(aws, start_daemon):
         assert daemon.cli("status", env=environment).returncode == 0
         assert daemon.cli("credential-process", env=environment).returncode == 0
         listed = daemon.cli("exec", "--", "sh", "-c", "echo $NO_PROXY $no_proxy", env=environment)
-        assert listed.stdout.count("169.254.169.254,169.254.170.2,169.254.170.23,127.0.0.1,localhost") == 2
+        added = "169.254.169.254,169.254.170.2,169.254.170.23,[fd00:ec2::23],127.0.0.1,localhost"
+        assert listed.stdout.count(added) == 2
     assert not proxy.others
     assert not proxy.tunnels

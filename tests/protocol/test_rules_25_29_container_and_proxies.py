@@ -28,7 +28,7 @@ from support.plane import ACCOUNT, CONTAINER_TOKEN, credentials, plane, role_tab
 
 TWO_ROLES = role_table("deploy", default=True) | role_table("other", default=False)
 BOTH_SPELLINGS = {"code", "message", "Code", "Message"}
-NO_PROXY = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "127.0.0.1", "localhost")
+NO_PROXY = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "[fd00:ec2::23]", "127.0.0.1", "localhost")
 
 
 def authorization(role: str = "deploy") -> dict[str, str]:
@@ -360,7 +360,7 @@ def test_rule_29_env_prints_no_proxy(config_file, capsys, monkeypatch, arguments
     assert main(["env", "--config", config_file("127.0.0.1:1338"), *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     for name in ("NO_PROXY", "no_proxy"):
-        assert f"export {name}=corp.example,{','.join(NO_PROXY)}" in lines
+        assert f"export {name}='corp.example,{','.join(NO_PROXY)}'" in lines
 
 
 def test_rule_29_exec_sets_no_proxy(config_file):

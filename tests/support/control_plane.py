@@ -12,6 +12,7 @@ from imds_proxy.callers.identify import Place
 from imds_proxy.clock import Clock
 from imds_proxy.config_file import parse
 from imds_proxy.files.outputs import Outputs
+from imds_proxy.renew_now import RenewNow
 from imds_proxy.roles import Roles
 from imds_proxy.sockets import open_listener
 from imds_proxy.telemetry.measured import Measured
@@ -102,7 +103,7 @@ async def control_plane(roles=("deploy", "logs"), grants=(), tables=None, furthe
     status = Status(measured, kept, outputs, lambda: config)
     listening = open_listener("127.0.0.1:0", {})
     address = listening.getsockname()
-    documents = Documents(status, metrics, lambda: config)
+    documents = Documents(status, metrics, lambda: config, RenewNow(kept))
     made = await app.start(documents, CallersByAddress(), listening, config.admin.listen)
     plane = Plane(address, metrics, status, made)
     plane.roles, plane.config = kept, config

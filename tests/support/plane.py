@@ -152,6 +152,7 @@ def role_tokens(roles, clock):
     made._tokens = {
         name: RoleToken(hashlib.sha256((CONTAINER_TOKEN + name).encode()).digest(), clock.wall()) for name in roles
     }
+    made._loaded.set()
     return made
 
 

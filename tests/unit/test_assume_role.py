@@ -13,11 +13,14 @@ from botocore.parsers import ResponseParserError
 from imds_proxy.clock import Clock
 from imds_proxy.config_roles import AssumeRoleConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
+from imds_proxy.loop_thread import LoopThread
 from imds_proxy.sources import session_name, sts
 from imds_proxy.sources.assume_role import AssumeRole
 from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.base import FromChain
+from imds_proxy.sources.base import FromChain, FromRole
+from imds_proxy.sources.caller_identities import CallerIdentities
 from imds_proxy.sources.signing_guard import SigningGuard
+from support import plane, virtual_time
 
 ROLE = "arn:aws:iam::123456789012:role/Deploy"
 POLICY = {"Version": "2012-10-17", "Statement": []}
@@ -215,7 +218,9 @@ class Chain:
 
     def __init__(self, sts=None, credentials="default"):
         self.sts, self.profiles = sts, []
+        self.identities = CallerIdentities()
         self._credentials = credentials
+        self.finding = LoopThread("AWS credentials")
 
     async def fresh_session(self, profile=None, **_):
         self.profiles.append(profile)
@@ -262,7 +267,7 @@ async def test_an_answer_is_the_credentials():
     assert credentials.secret_access_key.reveal() == "the-secret"
     assert credentials.session_token.reveal() == "the-token"
     assert credentials.expiration == datetime(2030, 1, 1, tzinfo=UTC).timestamp()
-    assert credentials.obtained == 1000.0
+    assert credentials.obtained == pytest.approx(1000.0, abs=1)
     assert credentials.role_arn == ROLE
     assert credentials.session_arn.endswith("assumed-role/Deploy/web1")
 
@@ -349,7 +354,53 @@ async def test_aws_time_is_observed_from_success_and_refusal_alike():
                 await subject.fetch()
         else:
             await subject.fetch()
-        assert clock.skew == 600
+        assert clock.skew == pytest.approx(600, abs=1)
+
+
+async def test_a_date_hours_ahead_ends_nothing():
+    """One answer with a wrong Date would end every role's credentials, for good while STS is away."""
+    clock = Clock(lambda: 1000.0)
+    answer = good_answer(ResponseMetadata={"HTTPHeaders": {"date": formatdate(37000, usegmt=True)}})
+    await source(chain=Chain(Sts(answer)), clock=clock).fetch()
+    assert clock.now() == 1000.0
+
+
+async def test_a_signature_refused_for_its_time_says_what_time_it_is():
+    clock = Clock(lambda: 1000.0)
+    error = refusal("SignatureDoesNotMatch")
+    error.response["Error"]["Message"] = "Signature expired: x"
+    error.response["ResponseMetadata"]["HTTPHeaders"]["date"] = formatdate(37000, usegmt=True)
+    with pytest.raises(Denied) as raised:
+        await source(chain=Chain(Sts(error)), clock=clock).fetch()
+    assert raised.value.is_of_the_clock
+    assert clock.skew == pytest.approx(36000, abs=1)
+    assert "600 min behind" in raised.value.advice
+
+
+@pytest.mark.parametrize("life", [5400.0, 5400.9])
+def test_a_session_counts_from_when_it_was_asked_for(life):
+    """AWS lets it live from before the answer came: exactly 90 minutes would be taken for less."""
+    clock = None
+
+    class Slow(Sts):
+        async def assume_role(self, **_):
+            await asyncio.sleep(1)  # on its way
+            made = good_answer()
+            made["Credentials"]["Expiration"] = datetime.fromtimestamp(int(clock.wall() + life), UTC)
+            await asyncio.sleep(12)
+            return made
+
+    async def fetch():
+        nonlocal clock
+        clock = asyncio.get_running_loop().clock()
+        sent = clock.now()
+        base = FromRole("base", plane.credentials)
+        options = AssumeRoleConfig.model_validate({"role_arn": ROLE, "session_name": "web1"})
+        return sent, await AssumeRole("deploy", options, base, Chain(Slow(None)), "eu-west-1", clock).fetch()
+
+    sent, got = virtual_time.run(fetch())
+    assert got.obtained == pytest.approx(sent, abs=0.01)
+    assert got.expiration - got.obtained >= 5400
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Sat, 99 Foo 2026 00:00:00 GMT"])

@@ -1,6 +1,7 @@
 """The environment for clients (cli/environment.py)."""
 
 from pathlib import Path
+from urllib.request import proxy_bypass_environment
 
 from imds_proxy.cli.environment import NO_PROXY, changes, container, instance_metadata, shadowing_profile
 
@@ -32,6 +33,16 @@ def test_no_proxy_is_added_to_and_not_replaced():
         assert hosts[0] == "intern.example"
         assert set(NO_PROXY) < set(hosts)
         assert len(hosts) == len(set(hosts))
+        assert "[fd00:ec2::23]" in hosts
+
+
+def test_no_client_asks_a_proxy_for_the_addresses_of_pods(monkeypatch):
+    """The proxy would have the token of the role, and its answer would be believed."""
+    for name, value in changes({}, {}, None).items():
+        monkeypatch.setenv(name, value)
+    for address in ("169.254.169.254", "169.254.170.23", "[fd00:ec2::23]"):
+        assert proxy_bypass_environment(address)
+    assert not proxy_bypass_environment("[fd00:ec2::24]")
 
 
 def test_the_region_is_given_only_where_none_is():

@@ -3,14 +3,18 @@
 import asyncio
 import gc
 import os
+import re
 import ssl
 import threading
+import time
+from datetime import UTC, datetime
 
 import pytest
 from botocore.credentials import ReadOnlyCredentials
+from botocore.parsers import ResponseParserError
 
 from imds_proxy.errors import Unreachable
-from imds_proxy.sources import aws_chain, kept_clients
+from imds_proxy.sources import aws_chain, kept_clients, kept_sessions
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.kept_clients import Endpoint
 from imds_proxy.sources.signing_guard import current_credentials, sent_by, signing
@@ -105,6 +109,7 @@ async def test_what_is_kept_holds_no_key_of_the_shared_files(files):
         assert (await (await session.get_credentials()).get_frozen_credentials()).secret_key == FILE_SECRET
     kept = await chain.client(session, HERE)
     del session
+    await asyncio.sleep(kept_sessions.KEPT + 0.1)
     gc.collect()
     held = [each for each in gc.get_objects() if isinstance(each, dict) and each is not globals() and holds(each)]
     assert held == []
@@ -180,3 +185,29 @@ def test_a_context_that_could_not_be_made_is_not_kept():
     with pytest.raises(OSError, match="no"):
         contexts.get((None,), make)
     assert contexts.get((None,), make)
+
+
+@pytest.mark.parametrize("skew", [0.0, 7200.0, -7200.0])
+async def test_requests_are_signed_with_awss_time(files, skew):
+    """A host whose clock is off by more than five minutes would have no credentials until somebody sets it."""
+    chain, sent = AwsChain(), []
+
+    async def answer(reader, writer):
+        sent.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    session = await chain.fresh_session("work")
+    sts = await chain.client(session, Endpoint("eu-west-1", url, allow_http=True))
+    with signing(session, ReadOnlyCredentials("AKIA", "secret", "token"), skew), pytest.raises(ResponseParserError):
+        await sts.get_caller_identity()
+    server.close()
+    await server.wait_closed()
+    stamp = re.search(r"(?i)x-amz-date: (\S+)", sent[0])[1]
+    at = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    assert at == pytest.approx(time.time() + skew, abs=30)
+    assert f"/{stamp[:8]}/eu-west-1/sts/aws4_request" in sent[0]
+    assert len(re.findall("(?i)^x-amz-security-token:", sent[0], re.MULTILINE)) == 1
