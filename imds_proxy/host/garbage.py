@@ -11,9 +11,9 @@ from typing import Final
 
 _EVERY: Final = 0.1  # seconds: so little is made meanwhile that to look through it takes a few milliseconds
 _AFTER: Final = 2.0  # seconds: what has begun ends
-_AT_MOST: Final = 60.0
-"""Seconds: a thousand roles have begun by then. In an outage there is always one in line, and an attempt that fails
-leaves reference cycles."""
+_AT_MOST: Final = 10.0
+"""Seconds: a thousand roles are made by then, and what their attempts add is little. In an outage there is always one
+in line, and an attempt that fails leaves reference cycles: 0.7 MB a second that would never be freed."""
 MANY: Final = 50
 """Roles that a reload has made anew, from which on it is worth it. Reference cycles that are garbage by then are never
 freed, so that it is not done by each of many reloads that change little."""
@@ -25,7 +25,7 @@ def leave_out() -> None:
 
 
 async def leave_out_while(goes_on: Callable[[], bool]) -> None:
-    """Leave out what there is, and what is made while something goes on, for a minute; costs next to nothing."""
+    """Leave out what there is, and what is made while something goes on, for some seconds; costs next to nothing."""
     loop = asyncio.get_running_loop()
     began = last = loop.time()
     while loop.time() < min(last + _AFTER, began + _AT_MOST):
