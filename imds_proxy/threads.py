@@ -1,12 +1,11 @@
 """Work that may block for good: a file server, a user database, a token that hangs."""
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, TypeVarTuple
 
-from imds_proxy.host.few_threads import FewThreads
+from imds_proxy.host.few_threads import FewThreads, answering
 
 _Given = TypeVarTuple("_Given")
 _Result = TypeVar("_Result")
@@ -18,22 +17,7 @@ def in_thread(work: Callable[[*_Given], _Result], *given: *_Given) -> asyncio.Fu
     Not in an executor's: what hangs there takes the thread from everything else, and the process waits for it at the
     end.
     """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[_Result] = loop.create_future()
-
-    def settle(settle_with: Callable[[Any], None], outcome: object) -> None:
-        if not answer.done():
-            settle_with(outcome)
-
-    def run() -> None:
-        settled: tuple[Callable[[Any], None], object]
-        try:
-            settled = answer.set_result, work(*given)
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            settled = answer.set_exception, error
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(settle, *settled)
-
+    answer, run = answering(work, *given)
     threading.Thread(target=run, name=getattr(work, "__name__", "work"), daemon=True).start()
     return answer
 

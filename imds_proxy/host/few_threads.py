@@ -15,6 +15,29 @@ _Given = TypeVarTuple("_Given")
 _Result = TypeVar("_Result")
 
 
+def answering(
+    work: Callable[[*_Given], _Result], *given: *_Given
+) -> tuple[asyncio.Future[_Result], Callable[[], None]]:
+    """What `work(*given)` will return or raise, and what a thread has to call for it."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[_Result] = loop.create_future()
+
+    def settle(settle_with: Callable[[Any], None], outcome: object) -> None:
+        if not answer.done():
+            settle_with(outcome)
+
+    def run() -> None:
+        settled: tuple[Callable[[Any], None], object]
+        try:
+            settled = answer.set_result, work(*given)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            settled = answer.set_exception, error
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(settle, *settled)
+
+    return answer, run
+
+
 class FewThreads:
     """Threads that are used again: a few while they get on, and more as long as all of them hang.
 
@@ -36,21 +59,7 @@ class FewThreads:
             RuntimeError: No thread can be started.
         """
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[_Result] = loop.create_future()
-
-        def settle(settle_with: Callable[[Any], None], outcome: object) -> None:
-            if not answer.done():
-                settle_with(outcome)
-
-        def run() -> None:
-            settled: tuple[Callable[[Any], None], object]
-            try:
-                settled = answer.set_result, work(*given)
-            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-                settled = answer.set_exception, error
-            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(settle, *settled)
-
+        answer, run = answering(work, *given)
         with self._lock:
             is_short = self._threads - self._busy <= self._work.qsize()
             if is_short and self._threads < _FEW:
