@@ -10,23 +10,13 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from support.activation import LAUNCH
 from support.client import LIST, PROGRAM, Client
 from support.daemon import HOST, ISSUED, DaemonProcess, wait
 from support.namespace import container, inside, network_namespace
 from support.plane import credentials
 
 ANYBODY = "import json, os, socket, sys\n" + PROGRAM
-LAUNCH = """
-import os, sys
-count = int(sys.argv[1])
-for number, descriptor in enumerate(sys.argv[2:2 + count]):
-    os.dup2(int(descriptor), 50 + number)
-for number in range(count):
-    os.dup2(50 + number, 3 + number)
-    os.set_inheritable(3 + number, True)
-os.environ["LISTEN_PID"] = str(os.getpid())
-os.execv(sys.argv[2 + count], sys.argv[2 + count:])
-"""
 
 
 @pytest.fixture
