@@ -234,7 +234,8 @@ def test_what_is_no_handshake_hurts_nobody(start, pki):
             connection.sendall([b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 1000][number % 3])
         for _ in range(20):
             assert daemon.get("latest/meta-data/iam/security-credentials/deploy")[0] == 200
-        assert ask(daemon.admin_port, "/metrics", pki.prometheus())[0] == 200
+        # The test's own user is over its rate of handshakes: it is served as soon as that allows one.
+        eventually(lambda: ask(daemon.admin_port, "/metrics", pki.prometheus())[0] == 200, 5)
         deadline = time.monotonic() + 20
         wait(lambda: all(ended(connection) for connection in held), 20, "every one to be cut off")
         assert time.monotonic() < deadline
