@@ -7,7 +7,6 @@ DEMO   := $(CACHE)/venv/demo
 CLIENTS := $(CACHE)/clients
 ALL_CLIENTS := boto3 aiobotocore awscli awscli_v2 js_v2 js_v3 go java java_v1 rust ruby pyarrow awscrt obstore
 LOCK   := $(TEST)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
-SCAN   := tests/integration/test_no_secret_in_any_log.py
 # What takes long to run, and should not end in a mistake that reading shows.
 LOOSE  := --config-file= --check-untyped-defs --ignore-missing-imports --no-strict-optional
 PIP    := -m pip install --quiet --disable-pip-version-check
@@ -22,14 +21,14 @@ install: .venv/.ready$(EXTRAS) ## Put the daemon into .venv (.venv/bin/imds-prox
 demo: $(DEMO)/.ready $(CLIENTS)/boto3/.ready $(CLIENTS)/awscli/.ready ## Show rotation live on an AWS double; ONCE=1: two rotations, then exit 0 or 1
 	@$(DEMO)/bin/imds-proxy demo --clients $(CLIENTS) $(if $(ONCE),--once)
 
-test: $(TEST)/.ready $(CLIENTS)/boto3/.ready $(CLIENTS)/aiobotocore/.ready $(CLIENTS)/awscli/.ready ## Run every test
-	$(TEST)/bin/python -m pytest $(ARGS)
+test: $(TEST)/.ready $(CLIENTS)/boto3/.ready $(CLIENTS)/aiobotocore/.ready $(CLIENTS)/awscli/.ready ## Run every test; ARGS=FILE: what is in it
+	$(TEST)/bin/python -m pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile)
 
 watch-test: $(TEST)/.ready ## Dashboard and alerts on a real Prometheus, page and terminal view; needs prometheus, prometheus-alertmanager and chromium
-	$(TEST)/bin/python -m pytest $(or $(ARGS),tests/watch $(SCAN))
+	$(TEST)/bin/python -m pytest $(or $(ARGS),tests/watch)
 
 deploy-test: $(TEST)/.ready $(CLIENTS)/boto3/.ready $(CLUSTER) ## Follow the READMEs of deploy/: build and run the image, render the chart, talk to a real API server; as root
-	$(TEST)/bin/python -m pytest $(or $(ARGS),tests/deploy $(SCAN))
+	$(TEST)/bin/python -m pytest $(or $(ARGS),tests/deploy)
 
 fuzz: $(TEST)/.ready ## Feed odd input to every parser for MINUTES=n minutes; a minute of it is in make test
 	$(TEST)/bin/python tests/fuzz/run_for.py $(or $(MINUTES),10) $(ARGS)
@@ -61,9 +60,9 @@ bench: $(TEST)/.ready ## Measure beside nginx and aiohttp; ARGS=--quick for a sh
 
 lock: $(TEST)/.ready ## Compile the lock files again, to the newest versions
 	$(LOCK) pyproject.toml -o requirements.txt
-	$(LOCK) pyproject.toml --extra roles-anywhere --extra pkcs11 --extra kubernetes --extra encrypted-state -o requirements-extras.txt
+	$(LOCK) pyproject.toml --extra roles-anywhere --extra pkcs11 --extra kubernetes --extra encrypted-state --extra login -o requirements-extras.txt
 	$(LOCK) pyproject.toml --extra demo -o requirements-demo.txt
-	$(LOCK) pyproject.toml --extra demo --extra roles-anywhere --extra pkcs11 --extra kubernetes --extra encrypted-state --group test --group watch --group deploy --group lint -o requirements-test.txt
+	$(LOCK) pyproject.toml --extra demo --extra roles-anywhere --extra pkcs11 --extra kubernetes --extra encrypted-state --extra login --group test --group watch --group deploy --group lint -o requirements-test.txt
 	printf '%s\n' cyclonedx-bom hatchling | $(LOCK) - -o deploy/container/requirements-build.txt
 	for client in boto3 aiobotocore awscli pyarrow awscrt obstore; do echo $$client | $(LOCK) - -o tests/clients/$$client.txt; done
 

@@ -1,12 +1,12 @@
 """What every test can ask for."""
 
 import logging
-from pathlib import Path
 
 import hypothesis
 import pytest
 
 from imds_proxy.demo.aws_double import AwsDouble
+from support import secret_scan
 from support.daemon import HOST, DaemonProcess
 
 # How long an example takes is this machine's mood; what takes too long for a user has a test of its own.
@@ -73,8 +73,8 @@ def start_daemon(aws, tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_log_of_the_run(tmp_path_factory):
-    """Everything this process logs at DEBUG, for the secret scan."""
+def _no_secret_in_any_log(tmp_path_factory):
+    """Everything this process logs at DEBUG is scanned at its end, with the logs of all that it started."""
     path = tmp_path_factory.getbasetemp() / "pytest.log"
     handler = logging.FileHandler(path)
     logging.getLogger("imds_proxy").setLevel(logging.DEBUG)
@@ -82,14 +82,14 @@ def _own_log_of_the_run(tmp_path_factory):
     yield
     logging.getLogger("imds_proxy").removeHandler(handler)
     handler.close()
+    secret_scan.scan(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(autouse=True)
 def _logged_at_debug():
-    """A verb that a test before ran in this process has set the level that it wants."""
+    """A verb that a test before ran in this process has set the level, and where lines go: that is closed by now."""
     logging.getLogger("imds_proxy").setLevel(logging.DEBUG)
-
-
-def pytest_collection_modifyitems(items):
-    """The secret scan reads the logs of all other tests, so it is last."""
-    items.sort(key=lambda item: Path(item.fspath).name == "test_no_secret_in_any_log.py")
+    yield
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if type(each).__module__ == "imds_proxy.telemetry.log"]:
+        root.removeHandler(handler)

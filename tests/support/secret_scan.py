@@ -1,4 +1,4 @@
-"""No secret of the whole run is in any log of it. `conftest.py` sorts this file last."""
+"""What no log of a run of tests may hold: its secrets, and complete key ids."""
 
 import base64
 from pathlib import Path
@@ -11,19 +11,41 @@ from support.aws import sessions, user_keys
 from support.daemon import ISSUED
 from support.saved import read_session
 
+ENOUGH_DAEMONS = 20
+"""From that many on, some have renewed credentials: whatever part of the tests it was."""
 FORMS = (bytes, bytes.hex, base64.b64encode, base64.urlsafe_b64encode, repr)
 
 
-@pytest.fixture(scope="module")
-def logs(tmp_path_factory):
-    """Every log of this run, by its path."""
-    return {path: path.read_bytes() for path in tmp_path_factory.getbasetemp().rglob("*.log") if path.is_file()}
+def scan(folder):
+    """Fail where a log in the folder, which everything of the run is in, holds a secret or a complete key id."""
+    logs = {path: path.read_bytes() for path in folder.rglob("*.log") if path.is_file()}
+    secrets = dict(known_secrets(folder))
+    if found := [*too_little(logs, secrets), *leaked_secrets(logs, secrets), *leaked_key_ids(logs)]:
+        pytest.fail("\n".join(found), pytrace=False)  # a traceback would repeat the logs and the secrets
 
 
-@pytest.fixture(scope="module")
-def secrets(tmp_path_factory):
-    """What may be in none of them, each with a word on what it is."""
-    return dict(known_secrets(tmp_path_factory.getbasetemp()))
+def too_little(logs, secrets):
+    """A scan of nothing would pass for ever."""
+    if not any(path.name == "pytest.log" for path in logs):
+        yield "there is no log of this process"
+    if sum(path.name == "daemon.log" for path in logs) >= ENOUGH_DAEMONS:
+        if not any(b"credentials renewed" in text for text in logs.values()):
+            yield "no daemon has logged a renewal"
+        if len(secrets) < 5:
+            yield f"only {len(secrets)} secrets are known"
+
+
+def leaked_secrets(logs, secrets):
+    """Logs are shipped to places where nobody guards them as keys are guarded."""
+    wanted = [secret for secret in secrets if len(secret) >= 16]
+    return [f"{secrets[secret]}: in {path}" for path, text in logs.items() for secret in wanted if is_in(secret, text)]
+
+
+def leaked_key_ids(logs):
+    """Key ids are shown by their last four characters only."""
+    ids = [session.access_key_id.encode() for session in sessions()]
+    ids += [key_id.encode() for _, key_id, _ in user_keys()]
+    return [f"…{key_id[-4:].decode()} in {path}" for path, text in logs.items() for key_id in ids if key_id in text]
 
 
 def known_secrets(folder):
@@ -59,31 +81,6 @@ def as_bytes(value):
     return value if isinstance(value, bytes) else value.encode()
 
 
-def test_there_is_something_to_scan(logs, secrets, request):
-    """A scan of nothing would pass for ever."""
-    if any("test_process.py" in item.nodeid for item in request.session.items):
-        assert len(logs) > 20
-    assert any(path.name == "pytest.log" for path in logs)
-    if any(path.name == "daemon.log" for path in logs):
-        assert sum(b"credentials renewed" in text for text in logs.values()) > 0
-        assert len(secrets) >= 5
-
-
-def test_no_secret_is_in_any_log(logs, secrets):
-    """Logs are shipped to places where nobody guards them as keys are guarded."""
-    wanted = [secret for secret in secrets if len(secret) >= 16]
-    leaks = [f"{secrets[secret]}: in {path}" for path, text in logs.items() for secret in wanted if is_in(secret, text)]
-    assert not leaks
-
-
 def is_in(secret, text):
     """As it is, in a URL's writing, or the end of it: what is cut off is often the beginning or the rest."""
     return secret in text or quote(secret, safe="").encode() in text or (len(secret) >= 40 and secret[-20:] in text)
-
-
-def test_no_complete_key_id_is_in_any_log(logs):
-    """Key ids are shown by their last four characters only (ARCHITECTURE.md)."""
-    ids = [session.access_key_id.encode() for session in sessions()]
-    ids += [key_id.encode() for _, key_id, _ in user_keys()]
-    leaks = [f"…{key_id[-4:].decode()} in {path}" for path, text in logs.items() for key_id in ids if key_id in text]
-    assert not leaks
