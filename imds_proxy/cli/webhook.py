@@ -62,7 +62,9 @@ def register(verbs: Any) -> None:
     injected.add_argument(
         "--expiration", type=int, default=annotations.LONGEST, metavar="SECONDS", help="of the token (default: 86400)"
     )
-    injected.add_argument("--region", help="for AWS_REGION and AWS_DEFAULT_REGION (default: these are not set)")
+    injected.add_argument(
+        "--region", type=shared.region, help="for AWS_REGION and AWS_DEFAULT_REGION (default: these are not set)"
+    )
     injected.add_argument(
         "--on-error",
         choices=("allow", "deny"),

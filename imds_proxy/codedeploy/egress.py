@@ -16,9 +16,12 @@ from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from botocore.loaders import create_loader
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 
 from imds_proxy.errors import Unreachable
+from imds_proxy.partitions import of_region
 
 SERVICES: Final = ("sts", "codedeploy", "codedeploy-commands", "s3")
 _TIME_LIMIT: Final = 5.0
@@ -26,6 +29,8 @@ _PORTS: Final = {"https": 443, "http": 80}
 # The agent's own names for where to go instead, and for its proxy.
 _SETTINGS: Final = {"codedeploy-commands": "deploy_control_endpoint", "s3": "s3_endpoint_override"}
 _PROXY_SETTING: Final = "proxy_uri"
+_CONFIG: Final = Config(defaults_mode="legacy")  # "auto" would ask the instance metadata for its region
+_NO_KEY: Final = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}  # nor is any looked up: none is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +53,22 @@ def way(service: str, region: str, settings: Mapping[str, str]) -> Way:
     """
     variable = f"AWS_ENDPOINT_URL_{service.replace('-', '_').upper()}"
     named = settings.get(_SETTINGS.get(service, "")) or os.environ.get(variable) or os.environ.get("AWS_ENDPOINT_URL")
-    endpoint = _split(named or f"https://{service}.{region}.{_suffix(region)}", f"{variable} or the agent's config")
+    endpoint = _split(named or _public(service, region), f"{variable} or the agent's config")
     own = settings.get(_PROXY_SETTING) if service in _SETTINGS else None
     found = own or _environments_proxy(endpoint)
     return Way(endpoint, _split(found if "://" in found else f"http://{found}", "the proxy") if found else None)
+
+
+def _public(service: str, region: str) -> str:
+    """What the daemon and `register` call is where botocore says: FIPS and dual-stack endpoints, where they are set."""
+    usual = f"https://{service}.{region}.{of_region(region).dns_suffix}"
+    if service in _SETTINGS:  # the agent does not ask botocore
+        return usual
+    try:
+        client = botocore.session.Session().create_client(service, region, config=_CONFIG, **_NO_KEY)
+    except (BotoCoreError, ValueError, OSError):  # of a profile or its files: the daemon's own roles say so
+        return usual
+    return str(client.meta.endpoint_url)
 
 
 def reach(way: Way) -> None:
@@ -89,13 +106,6 @@ def _environments_proxy(endpoint: SplitResult) -> str | None:
     if proxy_bypass(f"{endpoint.hostname}:{_port(endpoint)}"):
         return None
     return getproxies().get(endpoint.scheme)
-
-
-def _suffix(region: str) -> str:
-    """The DNS suffix of the region's partition; amazonaws.com for one that is younger than this host's botocore."""
-    partitions = create_loader().load_data("partitions")["partitions"]
-    fitting = (each["outputs"]["dnsSuffix"] for each in partitions if re.match(each["regionRegex"], region))
-    return str(next(fitting, "amazonaws.com"))
 
 
 def _split(url: str, what: str) -> SplitResult:

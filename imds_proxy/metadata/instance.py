@@ -11,11 +11,11 @@ from pathlib import Path
 
 from imds_proxy.config import InstanceConfig
 from imds_proxy.metadata.message import JSON, TEXT
+from imds_proxy.partitions import of_region, region_of_zone
 
 Found = tuple[bytes, str]
 """A body and its content type."""
 
-_DOMAINS = {"aws-cn": "amazonaws.com.cn"}
 _ARCHITECTURES = {"aarch64": "arm64"}
 _ANY_ADDRESS_OUTSIDE = ("192.0.2.1", 9)  # RFC 5737; a UDP connect only picks a route, nothing is sent
 
@@ -89,10 +89,10 @@ def instance_documents(
         return InstanceDocuments(_placement(region, None), listed=False)
     facts = facts or host_facts()
     zone = config.availability_zone
-    region = zone[:-1] if zone else region
+    region = region_of_zone(zone) if zone else region
     hostname = config.hostname or facts.hostname
     address = str(config.local_ipv4 or facts.local_ipv4)
-    partition = partition_of(region)
+    partition = of_region(region)
     leaves = {
         "meta-data/ami-id": config.image_id,
         "meta-data/hostname": hostname,
@@ -101,8 +101,8 @@ def instance_documents(
         "meta-data/local-hostname": hostname,
         "meta-data/local-ipv4": address,
         "meta-data/mac": config.mac or facts.mac,
-        "meta-data/services/domain": _DOMAINS.get(partition, "amazonaws.com"),
-        "meta-data/services/partition": partition,
+        "meta-data/services/domain": partition.dns_suffix,
+        "meta-data/services/partition": partition.name,
         **_placement(region, zone),
         **{f"meta-data/tags/instance/{key}": value for key, value in config.tags.items()},
         _IDENTITY: _identity_document(config, region, zone, account_id, address),
@@ -117,12 +117,6 @@ def _placement(region: str | None, zone: str | None) -> dict[str, str]:
         return {}
     # Clients strip one letter from the zone to get the region.
     return {"meta-data/placement/availability-zone": zone or f"{region}a", "meta-data/placement/region": region}
-
-
-def partition_of(region: str | None) -> str:
-    """The partition of a region."""
-    prefix = (region or "").partition("-")[0]
-    return "aws-cn" if prefix == "cn" else "aws-us-gov" if (region or "").startswith("us-gov-") else "aws"
 
 
 def _identity_document(

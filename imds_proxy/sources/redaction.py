@@ -7,14 +7,16 @@ what it was sent, or what it was about to hand out.
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import chain, dropwhile
 from typing import Final
 
+from imds_proxy import partitions
 from imds_proxy.credentials import Secret
+from imds_proxy.printable import printable
 from imds_proxy.sources import sent_values
 
 _LONGEST: Final = 500  # characters
-_LONGEST_NAME: Final = 200  # characters
 _LARGEST_DOCUMENT: Final = 1 << 14  # bytes; a session takes two thousand
 # Time grows with the square of what is looked at, while the event loop waits. It is four times what may be shown, since
 # what is hidden becomes shorter.
@@ -38,7 +40,7 @@ _WORD: Final = re.compile(
 )
 _SEPARATOR: Final = re.compile(r"[/._=-]{1,2}")
 # The issuer of an EKS cluster's tokens, whose id is no secret: it is in the cluster's own discovery document.
-_ISSUER: Final = r"https://oidc\.eks\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/id/[0-9A-F]{32}\b"
+_ISSUER: Final = r"https://oidc\.eks\.[a-z0-9-]+\.(?:{})/id/[0-9A-F]{{32}}\b"
 _ARN: Final = r"arn:aws[a-z-]*:[a-z0-9-]*:[a-z0-9-]*:\d*:[\w+=,.@/:-]+"
 _ARN_PIECE: Final = re.compile(r"[^/:+=,.@_-]+")
 _NAME: Final = re.compile(r".{1,32}|[0-9a-f]{1,40}")  # of roles and sessions, such as a certificate's serial number
@@ -69,11 +71,6 @@ def hidden(text: object, sent: Values = ()) -> str:
     """
     shown = _one_line(_without_secrets(_begin(str(text)), _revealed(sent)))
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
-
-
-def printable(name: object) -> str:
-    """The first 200 characters of a name from outside that is no secret: a certificate's subject, a token's claim."""
-    return "".join(c if c.isprintable() else "?" for c in str(name)[:_LONGEST_NAME])
 
 
 def one_line(said: bytes, document: bytes = b"", sent: Values = ()) -> str:
@@ -141,11 +138,18 @@ def _without_secrets(text: str, known: list[str]) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join(printable(text).split())
+
+
+@cache
+def _readable() -> re.Pattern[str]:
+    """ARNs and issuers of clusters: what they hold is judged by other rules than a run of characters."""
+    suffixes = "|".join(sorted({re.escape(partition.dns_suffix) for partition in partitions.load().values()}))
+    return re.compile(f"({_ARN}|{_ISSUER.format(suffixes)})")
 
 
 def _without_runs(text: str) -> Iterator[str]:
-    for index, part in enumerate(re.split(f"({_ARN}|{_ISSUER})", text)):
+    for index, part in enumerate(_readable().split(text)):
         if index % 2 and part.startswith("https"):
             yield part
         elif index % 2:

@@ -15,9 +15,10 @@ from imds_proxy.config_roles import RolesAnywhereConfig
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import Invalid, Unreachable
 from imds_proxy.host.file_watcher import FileWatcher
+from imds_proxy.partitions import USUAL, Variants, endpoint
 from imds_proxy.sources import session_name, x509_signature
 from imds_proxy.sources.certificate_in_use import CertificateInUse
-from imds_proxy.sources.documents import parse_time
+from imds_proxy.sources.documents import ISO_TIME, parse_time
 from imds_proxy.sources.interface import Context, Source
 from imds_proxy.sources.key_pair import KeyPair
 from imds_proxy.sources.roles_anywhere_errors import Call, is_about_time, translate
@@ -28,12 +29,12 @@ from imds_proxy.threads import OneByOne, in_thread
 
 _TIME_LIMIT: Final = 20.0
 _SUCCESS: Final = 200, 299
-_CHINA: Final = "aws-cn"
+_NOT_AWS: Final = "this is not what IAM Roles Anywhere answers: check endpoint and the proxy"
 
 
 def make(role: str, settings: RolesAnywhereConfig, context: Context) -> Source:
     """The source of one role."""
-    return RolesAnywhere(role, settings, context.clock, context.tls, context.watcher)
+    return RolesAnywhere(role, settings, context.clock, context.tls, context.watcher, context.variants)
 
 
 class RolesAnywhere(Source):
@@ -45,6 +46,7 @@ class RolesAnywhere(Source):
         clock: Wall time; told what time AWS says it is.
         tls: Shared with other sources; None: its own.
         watcher: The same.
+        variants: Which endpoint of the region is called, where the settings name none.
     """
 
     def __init__(
@@ -54,14 +56,16 @@ class RolesAnywhere(Source):
         clock: Clock,
         tls: KeptContexts | None = None,
         watcher: FileWatcher | None = None,
+        variants: Variants = USUAL,
     ) -> None:
         self._role = role
         self._settings = settings
         self._clock = clock
         self._tls, self._trusting = tls or KeptContexts(), OneByOne()
         self._in_use = CertificateInUse(role, settings, clock, watcher)
-        self._region = settings.region or settings.trust_anchor_arn.split(":")[3]
-        self._endpoint = (settings.endpoint or default_endpoint(settings.trust_anchor_arn, self._region)).rstrip("/")
+        anchor = settings.trust_anchor_arn
+        self._region = settings.region or anchor.split(":")[3]
+        self._endpoint = (settings.endpoint or endpoint("rolesanywhere", self._region, variants, anchor)).rstrip("/")
         self.certificate = self._in_use.stats
 
     async def fetch(self) -> Credentials:
@@ -116,36 +120,26 @@ class RolesAnywhere(Source):
         try:
             session = json.loads(answer.body)["credentialSet"][0]
             fields = session["credentials"]
-            expiration = parse_time(fields["expiration"])
             return Credentials(
                 access_key_id=_text(fields["accessKeyId"]),
                 secret_access_key=Secret(_text(fields["secretAccessKey"])),
                 session_token=Secret(_text(fields["sessionToken"])),
-                expiration=_known(expiration),
+                expiration=self._expiration(fields["expiration"]),
                 obtained=self._clock.then(sent),
                 role_arn=self._settings.role_arn,
                 session_arn=_text(session["assumedRoleUser"]["arn"]),
             )
         except (LookupError, TypeError, ValueError, RecursionError):
-            raise Invalid(
-                f'role "{self._role}": {self._endpoint} answered {answer.status} without credentials in it',
-                "this is not what IAM Roles Anywhere answers: check endpoint and the proxy",
-            ) from None
+            what = f'role "{self._role}": {self._endpoint} answered {answer.status} without credentials in it'
+            raise Invalid(what, _NOT_AWS) from None
 
-
-def default_endpoint(trust_anchor_arn: str, region: str) -> str:
-    """The public endpoint of a region, in the trust anchor's partition."""
-    domain = "amazonaws.com.cn" if trust_anchor_arn.split(":")[1] == _CHINA else "amazonaws.com"
-    return f"https://rolesanywhere.{region}.{domain}"
+    def _expiration(self, said: object) -> float:
+        if (moment := parse_time(_text(said))) is None:
+            raise Invalid(f'role "{self._role}": {self._endpoint}: expiration is no {ISO_TIME}', _NOT_AWS)
+        return moment
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("not a string")
     return value
-
-
-def _known(moment: float | None) -> float:
-    if moment is None:
-        raise ValueError("no time")
-    return moment

@@ -89,6 +89,25 @@ def test_the_four_endpoints(environment, service, region, suffix):
     assert str(egress.way(service, region, {})) == f"{service}.{region}.{suffix}:443"
 
 
+@pytest.mark.parametrize(
+    ("variable", "sts", "codedeploy"),
+    [
+        ("AWS_USE_DUALSTACK_ENDPOINT", "sts.us-gov-west-1.api.aws", "codedeploy.us-gov-west-1.api.aws"),
+        ("AWS_USE_FIPS_ENDPOINT", "sts.us-gov-west-1.amazonaws.com", "codedeploy-fips.us-gov-west-1.amazonaws.com"),
+    ],
+)
+def test_the_endpoints_are_those_that_are_called(environment, variable, sts, codedeploy):
+    """A host with IPv6 only would be told that AWS is not reached, at an address that nobody calls."""
+    environment(variable, "true")
+    found = [str(egress.way(service, "us-gov-west-1", {})) for service in ("sts", "codedeploy")]
+    assert found == [f"{sts}:443", f"{codedeploy}:443"]
+
+
+def test_a_profile_that_is_not_there_leaves_the_usual_endpoint(environment):
+    environment("AWS_PROFILE", "nobody")
+    assert str(egress.way("sts", "eu-west-1", {})) == "sts.eu-west-1.amazonaws.com:443"
+
+
 @pytest.mark.parametrize("service", egress.SERVICES)
 def test_an_endpoint_is_reached_over_tls(environment, company, service):
     with Tls(company[1]) as server:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from imds_proxy.config import InstanceConfig
-from imds_proxy.metadata.instance import HostFacts, host_facts, instance_documents, listing, partition_of
+from imds_proxy.metadata.instance import HostFacts, host_facts, instance_documents, listing
 
 FACTS = HostFacts("web-7.example", "192.0.2.7", "02:00:5e:00:53:01")
 
@@ -55,11 +55,33 @@ def test_every_listed_path_is_there():
 
 
 @pytest.mark.parametrize(
-    ("region", "partition"),
-    [("eu-west-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-east-1", "aws-us-gov"), (None, "aws")],
+    ("zone", "region", "partition", "domain"),
+    [
+        ("eu-west-1c", "eu-west-1", "aws", "amazonaws.com"),
+        ("cn-north-1a", "cn-north-1", "aws-cn", "amazonaws.com.cn"),
+        ("us-gov-east-1a", "us-gov-east-1", "aws-us-gov", "amazonaws.com"),
+        ("eusc-de-east-1a", "eusc-de-east-1", "aws-eusc", "amazonaws.eu"),
+        ("us-iso-east-1a", "us-iso-east-1", "aws-iso", "c2s.ic.gov"),
+        ("us-isob-east-1a", "us-isob-east-1", "aws-iso-b", "sc2s.sgov.gov"),
+        ("us-west-2-lax-1a", "us-west-2", "aws", "amazonaws.com"),
+        ("us-east-1-wl1-bos-wlz-1", "us-east-1", "aws", "amazonaws.com"),
+    ],
 )
-def test_partitions(region, partition):
-    assert partition_of(region) == partition
+def test_a_zone_says_region_partition_and_domain(zone, region, partition, domain):
+    """A client in another partition would sign for a region, and call a domain, that are not there."""
+    found = documents(availability_zone=zone)
+    said = [found.find(f"meta-data/{path}")[0].decode() for path in ("placement/region", "placement/availability-zone")]
+    assert said == [region, zone]
+    assert json.loads(found.find("dynamic/instance-identity/document")[0])["region"] == region
+    services = [found.find(f"meta-data/services/{name}")[0].decode() for name in ("partition", "domain")]
+    assert services == [partition, domain]
+
+
+def test_without_a_region_the_partition_is_aws():
+    config = InstanceConfig.model_validate({"instance_id": "mi-0123456789abcdef0"})
+    found = instance_documents(config, None, None, FACTS)
+    assert found.find("meta-data/services/partition")[0] == b"aws"
+    assert found.find("meta-data/placement/region") is None
 
 
 def test_a_listing_ends_without_a_newline():
