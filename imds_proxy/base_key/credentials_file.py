@@ -4,11 +4,10 @@
 and a profile. Out: its key, or the file with another key in it. Errors: Denied, Invalid; no message repeats a line.
 """
 
-import configparser
-import io
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,20 +18,18 @@ from imds_proxy.base_key.keys import KeyPair
 from imds_proxy.base_key.words import LABEL, told
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied, Invalid, SourceError
+from imds_proxy.files.ini import Sections, reads, sections_of
+from imds_proxy.host import utf8
+from imds_proxy.host.utf8 import NotUtf8Error
 from imds_proxy.sources.files import read_file
+from imds_proxy.sources.ini_text import IniError, lines, parse
 from imds_proxy.sources.redaction import hidden
 
 ID, SECRET = "aws_access_key_id", "aws_secret_access_key"
 _TOKENS: Final = ("aws_session_token", "aws_security_token")
-_LINES: Final = re.compile(
-    r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+"
-)  # str.splitlines knows more ends of lines than a file has
-_SECTION: Final = re.compile(r"\[(.+)\]")
-_OPTION: Final = re.compile(rf"(\s*({ID}|{SECRET})\s*[=:]\s*)(\S+)(\s*)", re.IGNORECASE)
+_OPTION: Final = re.compile(r"(\s*\w+\s*[=:]\s*)(\S+)(\s*)")
 _VALUE: Final = re.compile(r"[!-~]+")
 _UNFIT: Final = "write the profile as [NAME] and one line for each key, as `aws configure` does"
-
-Profiles = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +81,17 @@ class CredentialsFile:
         except SourceError as error:
             raise told(error) from None
         try:
-            return content.decode()
-        except UnicodeDecodeError:
-            raise self._invalid("is not text in UTF-8", _UNFIT) from None
+            return utf8.decoded(content)
+        except NotUtf8Error as error:
+            raise self._invalid(error.message, error.advice) from None
 
-    def _parse(self, text: str) -> Profiles:
-        parser = configparser.RawConfigParser()
+    def _parse(self, text: str) -> Sections:
         try:
-            parser.read_file(io.StringIO(text, newline=None))  # every end of line is one, as for botocore
-        except configparser.Error:  # its text repeats the line
-            raise self._invalid("is no INI file that can be read", _UNFIT) from None
-        return {name: dict(parser[name]) for name in parser.sections()}
+            return sections_of(parse(text))
+        except IniError as error:
+            raise self._invalid(f"is no INI file that can be read: {error.message}", _UNFIT) from None
 
-    def _key(self, profiles: Profiles) -> KeyPair:
+    def _key(self, profiles: Sections) -> KeyPair:
         fields = profiles.get(self.profile, {})
         if not fields.get(ID) or not fields.get(SECRET):
             raise self._invalid(f'has no key in its profile "{self.profile}"', "correct [base_key] profile")
@@ -115,18 +110,12 @@ class CredentialsFile:
     def _with(self, text: str, new: KeyPair) -> str:
         """The text with another key in it, proven by reading it: nothing else may differ."""
         values = {ID: new.id, SECRET: new.secret.reveal()}
-        edited = "".join(_edited(_LINES.findall(text), self.profile, values))
+        edited = "".join(_edited(text, self.profile, values))
         wanted = self._parse(text)
         wanted[self.profile] |= values
-        if not all(map(_VALUE.fullmatch, values.values())) or not self._is(edited, wanted):
+        if not all(map(_VALUE.fullmatch, values.values())) or not reads(edited, wanted):
             raise self._invalid("cannot be changed without touching more than the key", _UNFIT)
         return edited
-
-    def _is(self, text: str, wanted: Profiles) -> bool:
-        try:
-            return self._parse(text) == wanted
-        except Invalid:
-            return False
 
     def _replace(self, text: str) -> None:
         advice = f"let the user the daemon runs as write it and its folder, {self.path.parent}; or leave [base_key] out"
@@ -141,16 +130,14 @@ class CredentialsFile:
         return Invalid(f"shared credentials file {self.path} {what}", advice)
 
 
-def _edited(lines: list[str], profile: str, values: dict[str, str]) -> list[str]:
+def _edited(text: str, profile: str, values: dict[str, str]) -> Iterator[str]:
     """The lines with the values of one section's options replaced."""
-    section, edited = None, []
-    for line in lines:
-        if header := _SECTION.match(line.strip()):
-            section = header[1]
-        elif section == profile and (option := _OPTION.fullmatch(line)):
-            line = f"{option[1]}{values[option[2].lower()]}{option[4]}"  # noqa: PLW2901 - a line becomes another
-        edited.append(line)
-    return edited
+    for line in lines(text):
+        is_one = line.section == profile and line.key in values and not line.goes_on
+        if is_one and (option := _OPTION.fullmatch(line.text)):
+            yield f"{option[1]}{values[line.key or '']}{option[3]}"
+        else:
+            yield line.text
 
 
 def _replace(path: Path, content: bytes) -> None:

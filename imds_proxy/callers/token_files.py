@@ -14,21 +14,24 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from imds_proxy import atomic_file
 from imds_proxy.atomic_file import PRIVATE
-from imds_proxy.disk_errors import HANGS
+from imds_proxy.disk_errors import HANGS, judge_folder
 from imds_proxy.errors import FileError
-from imds_proxy.host import safe_path
+from imds_proxy.host import safe_path, utf8
 from imds_proxy.host.open_files import exhausted
 from imds_proxy.host.path_walk import UnsafePathError
+from imds_proxy.host.utf8 import NotUtf8Error
 from imds_proxy.sources.watched_files import READ_WITHIN, FileWatcher, WatchedFiles
 from imds_proxy.telemetry.log import told
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _TOKEN_BYTES: Final = 32
 _USABLE: Final = re.compile(rb"[!-~]{16,4096}")  # what a header can carry, and nobody guesses
@@ -168,10 +171,15 @@ def _read_both(path: Path) -> tuple[bytes | None, bytes]:
 
 
 def _read_or_make(path: Path) -> bytes:
+    return _use(path, _make)
+
+
+def _use(path: Path, make: Callable[[Path], T]) -> bytes | T:
+    """The token, or what `make` answers where there is no file."""
     try:
         return _read(path)
     except FileNotFoundError:
-        return _make(path)
+        return make(path)
     except UnsafePathError as error:
         raise FileError(f"{path} is not read: {error.strerror}", error.advice) from None
     except OSError as error:
@@ -192,10 +200,27 @@ def _read(path: Path) -> bytes:
         if status.st_mode & _GROUP_WRITE and status.st_uid in {0, os.geteuid()}:
             advice = f"chmod g-w {path}, and have another token made if somebody may have put one there: rm it"
             raise FileError(f"{path} can be changed by its group", advice)
-        token = file.read(_LARGEST).strip()
+        content = file.read(_LARGEST)
+    try:
+        token = utf8.without_mark(content).strip()
+    except NotUtf8Error as error:
+        raise FileError(f"{path} {error.message}", error.advice) from None
     if not _USABLE.fullmatch(token):
         raise FileError(f"{path} holds no token of 16 or more printable characters", "remove it to have one made")
     return token
+
+
+def judge(path: Path) -> None:
+    """Raise FileError where a token file could not be used, nor made where it is missing; nothing is made."""
+    _use(path, _judge_new)
+
+
+def _judge_new(path: Path) -> None:
+    try:
+        safe_path.judge_path(path, made=True)
+        judge_folder(path.parent)
+    except OSError as error:
+        raise _not_made(path, error) from None
 
 
 def _make(path: Path) -> bytes:
@@ -204,10 +229,12 @@ def _make(path: Path) -> bytes:
     try:
         atomic_file.replace(path, token, PRIVATE)
     except OSError as error:
-        advice = (
-            f"make {path.parent} and let the daemon write there (ReadWritePaths= in its unit), or put a token there"
-        )
-        what, advice = exhausted(error) or (error.strerror, advice)
-        raise FileError(f"{path} cannot be made: {what}", advice) from None
+        raise _not_made(path, error) from None
     log.info("token file made", extra={"path": str(path)})
     return token
+
+
+def _not_made(path: Path, error: OSError) -> FileError:
+    advice = f"make {path.parent} and let the daemon write there (ReadWritePaths= in its unit), or put a token there"
+    what, advice = exhausted(error) or (error.strerror, advice)
+    return FileError(f"{path} cannot be made: {what}", advice)

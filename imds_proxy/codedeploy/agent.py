@@ -14,6 +14,8 @@ from typing import Final
 from imds_proxy.codedeploy import flat_yaml
 from imds_proxy.codedeploy.onpremises import LINUX_FOLDER
 from imds_proxy.errors import ConfigError
+from imds_proxy.host import utf8
+from imds_proxy.host.utf8 import NotUtf8Error
 
 _NAME: Final = "codedeploy-agent"
 _SETTINGS: Final = (f"{LINUX_FOLDER}/codedeployagent.yml", "/opt/codedeploy-agent/conf/codedeployagent.yml")
@@ -66,8 +68,8 @@ def settings(host: Host) -> dict[str, str]:
     """What the agent's own config says, empty where there is none that can be read."""
     for name in _SETTINGS:
         try:
-            return flat_yaml.read(host.path(name).read_text("utf-8"), strict=False)
-        except (OSError, UnicodeDecodeError, ConfigError):
+            return flat_yaml.read(utf8.decoded(host.path(name).read_bytes()), strict=False)
+        except (OSError, NotUtf8Error, ConfigError):
             continue
     return {}
 

@@ -28,11 +28,14 @@ from yarl import URL
 from imds_proxy.config_http import is_private_channel
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied, ImdsProxyError, Invalid, SourceError, Unreachable
-from imds_proxy.sources import sts_errors
+from imds_proxy.sources import endpoint_setting, sts_errors
+from imds_proxy.sources.aws_call import Call
 from imds_proxy.sources.aws_http import InTheClearError
+from imds_proxy.sources.aws_settings import region_of
+from imds_proxy.sources.host_settings import SettingError
+from imds_proxy.sources.proxy import environment_proxy
 from imds_proxy.sources.redaction import hidden
 from imds_proxy.sources.signing_guard import SigningGuard, watch
-from imds_proxy.sources.sts_errors import Call
 
 _METADATA_PROVIDERS: Final = ("iam-role", "container-role")
 _LABEL: Final = "codedeploy"
@@ -60,13 +63,21 @@ class CodeDeploy:
 
     Args:
         profile: The operator's AWS profile; None: as the AWS SDKs choose one.
-        region: None: the profile's.
+        region: None: the environment's or the profile's.
+
+    Raises:
+        SourceError: There is no such profile, or no region.
+        ConfigError: What the environment or the profile has for one is none.
     """
 
     def __init__(self, profile: str | None, region: str | None) -> None:
         try:
-            self._client, self._guard = _client(profile, region)
-        except (BotoCoreError, OSError, *_UNEXPECTED) as error:
+            self._session, self._guard = _session(profile)
+            endpoint_setting.check(self._session, "codedeploy")
+            self._client = self._session.create_client(
+                "codedeploy", region_name=region or region_of(self._session), config=_CONFIG
+            )
+        except (BotoCoreError, SettingError, OSError, *_UNEXPECTED) as error:
             raise _told(error, _call("a client of CodeDeploy"), profile) from None
         self._profile = profile
 
@@ -83,22 +94,27 @@ class CodeDeploy:
         except ClientError as error:
             raise _refused(error, operation, call) or _told(error, call, self._profile) from None
         except (BotoCoreError, ResponseParserError, OSError, *_UNEXPECTED) as error:
-            raise _told(error, call, self._profile) from None
+            broken = endpoint_setting.is_broken(self._session) if isinstance(error, _UNEXPECTED) else None
+            raise _told(broken or error, call, self._profile) from None
         return answer
 
 
-def _client(profile: str | None, region: str | None) -> tuple[Any, SigningGuard]:
+def _session(profile: str | None) -> tuple[Any, SigningGuard]:
     session = botocore.session.Session(profile=profile)
-    session.register("before-send", _refuse_in_the_clear)
+    session.register("before-send", _check_way)
     guard = watch(session, "the operator's AWS credentials", blocking=True)
     _keep_from_metadata(session.get_component("credential_provider"))
-    return session.create_client("codedeploy", region_name=region, config=_CONFIG), guard
+    return session, guard
 
 
-def _refuse_in_the_clear(request: Any, **_: Any) -> None:
-    """Any endpoint may come from the environment or a profile."""
+def _check_way(request: Any, **_: Any) -> None:
+    """Any endpoint may come from the environment or a profile, and the proxy does."""
     if not is_private_channel(request.url):
         raise HTTPClientError(error=InTheClearError(URL(request.url)))
+    try:
+        environment_proxy(request.url)
+    except Invalid as error:
+        raise HTTPClientError(error=SettingError(error)) from None
 
 
 def _keep_from_metadata(resolver: Any) -> None:
@@ -146,8 +162,11 @@ def _told(error: Exception, call: Call, profile: str | None) -> SourceError:
 def _as_any_call(error: Exception, call: Call, by_hand: str) -> SourceError:
     told = sts_errors.translate(error, call)
     message = told.message.removeprefix(f'role "{_LABEL}": ')
+    if isinstance(error, ClientError):
+        is_theirs = isinstance(told, Unreachable)
+        return type(told)(message, "nothing here: AWS has a fault of its own; run this again" if is_theirs else by_hand)
     network = "check DNS, route, firewall, HTTPS_PROXY and AWS_CA_BUNDLE, then run this again"
-    return type(told)(message, network if isinstance(told, Unreachable) else by_hand)
+    return type(told)(message, network if isinstance(told, Unreachable) else told.advice)
 
 
 _LIST: Final = "aws deploy list-on-premises-instances"

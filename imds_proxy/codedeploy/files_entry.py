@@ -1,15 +1,17 @@
 """The `[[files]]` entry that keeps the agent's credentials file fresh, added to a config that people wrote.
 
-In: the config's text, a role, a path. Out: the text with the entry at its end, every other byte as it was. Errors:
-ConfigError, where the result would not be a config, or an entry that is there already would not do for the agent.
+In: the config's text, a role, a path. Out: the text with the entry at its end, every other byte as it was. What is in
+`conf.d` beside the config counts as said in it. Errors: ConfigError, where the result would not be a config, or an
+entry that is there already would not do for the agent.
 """
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from imds_proxy import config_read
 from imds_proxy.config_file import parse
-from imds_proxy.config_toml import TomlError, read_toml
 from imds_proxy.errors import ConfigError
 
 _FORMAT, _PROFILE = "ini", "default"
@@ -23,13 +25,20 @@ def entry(role: str, path: str) -> str:
     return "[[files]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
 
-def added(text: str, role: str, path: str, where: str) -> str | None:
-    """The config with the entry at its end; None where it has it already.
+def added(text: str, role: str, path: str, config: Path) -> str | None:
+    """The text of the config file with the entry at its end; None where the config has it already.
+
+    Args:
+        text: Of the config file; "" where there is none beside `conf.d`.
+        role: Whose credentials.
+        path: Of the credentials file.
+        config: The path of the config file.
 
     Raises:
         ConfigError: The config is none, has no such role, keeps something else at `path`, or would be wrong with it.
     """
-    data = _read(text, where)
+    document = config_read.read(config, text)
+    data, where = document.data, document.where
     if role not in data.get("roles", {}):
         raise ConfigError(f"{where}: there is no role {role!r}; known here: {', '.join(data.get('roles', {}))}")
     there = [each for each in _entries(data) if each.get("path") == path]
@@ -40,8 +49,16 @@ def added(text: str, role: str, path: str, where: str) -> str | None:
     end = "\r\n" if "\r\n" in text else "\n"
     gap = "" if text.endswith("\n") or not text else end
     result = f"{text}{gap}{end}{entry(role, path).replace(chr(10), end)}"
-    parse(_read(result, where), f"{where} with the entry added")
+    _refuse_if_wrong(config, result)
     return result
+
+
+def _refuse_if_wrong(config: Path, text: str) -> None:
+    try:
+        document = config_read.read(config, text)
+        parse(document.data, document.where, document.places)
+    except ConfigError as error:
+        raise ConfigError(f"with the entry added at its end, {error.message}") from None
 
 
 def _entries(data: dict[str, Any]) -> list[dict[str, Any]]:
@@ -60,10 +77,3 @@ def _mistakes(there: list[dict[str, Any]], role: str) -> Iterator[str]:
 
 def _profile(entry: dict[str, Any]) -> Any:
     return entry.get("profile", _PROFILE)
-
-
-def _read(text: str, where: str) -> dict[str, Any]:
-    try:
-        return read_toml(text)
-    except TomlError as error:
-        raise ConfigError(f"{where}: is not valid TOML, or would not be with [[files]] at its end: {error}") from None

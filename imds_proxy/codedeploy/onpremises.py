@@ -12,6 +12,9 @@ from typing import Final
 
 from imds_proxy.codedeploy import flat_yaml
 from imds_proxy.errors import ConfigError
+from imds_proxy.host import utf8
+from imds_proxy.host.utf8 import NotUtf8Error
+from imds_proxy.partitions import region_mistake
 
 LINUX_FOLDER: Final = "/etc/codedeploy-agent/conf"
 LINUX_FILE: Final = f"{LINUX_FOLDER}/codedeploy.onpremises.yml"
@@ -49,12 +52,13 @@ def load(path: Path) -> OnPremises:
         ConfigError: It is missing, may not be read, or is none for a session; no value of it is repeated.
     """
     try:
-        text = path.read_text("utf-8")
+        text = utf8.decoded(path.read_bytes())
     except FileNotFoundError:
         raise ConfigError(f"{path} is not there") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise ConfigError(f"{path} cannot be read: {reason}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except NotUtf8Error as error:
+        raise ConfigError(f"{path} {error.message}", (error.advice,)) from None
     try:
         values = flat_yaml.read(text, strict=True)
     except ConfigError as error:
@@ -90,3 +94,5 @@ def _mistakes(values: dict[str, str]) -> Iterator[str]:
         yield f"{_KEYS[0]}: {mistake}"
     if (path := values.get(_KEYS[1])) and (mistake := credentials_file_mistake(path)):
         yield f"{_KEYS[1]}: {mistake}"
+    if (region := values.get(_KEYS[2])) and (mistake := region_mistake(region)):
+        yield f"{_KEYS[2]}: {mistake}"

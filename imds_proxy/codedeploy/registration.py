@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol, Self
 from imds_proxy.codedeploy.api import RefusedError
 from imds_proxy.credentials import timestamp
 from imds_proxy.errors import ImdsProxyError
-from imds_proxy.sources.redaction import hidden, printable
+from imds_proxy.printable import LONGEST_NAME, printable
+from imds_proxy.sources.redaction import hidden
 
 TAKEN_FOR: Final = 24 * 60 * 60.0
 """Seconds that a name stays taken after its instance was deregistered."""
@@ -51,8 +52,8 @@ class Instance:
         times = [info.get(key) for key in ("registerTime", "deregisterTime")]
         registered, deregistered = (time.timestamp() if time else None for time in times)
         arn = info.get("iamSessionArn") or info.get("iamUserArn") or "an ARN that CodeDeploy does not name"
-        tags = {printable(tag["Key"]): printable(tag.get("Value", "")) for tag in info.get("tags", ())}
-        return cls(printable(info["instanceName"]), hidden(arn), registered, deregistered, tags)
+        tags = {_name(tag["Key"]): _name(tag.get("Value", "")) for tag in info.get("tags", ())}
+        return cls(_name(info["instanceName"]), hidden(arn), registered, deregistered, tags)
 
 
 class Registry:
@@ -120,6 +121,10 @@ class Registry:
             if error.code != _UNKNOWN:
                 raise
             return None
+
+
+def _name(said: str) -> str:
+    return printable(said, LONGEST_NAME)
 
 
 def _as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

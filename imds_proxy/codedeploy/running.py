@@ -6,11 +6,11 @@ not live from the role.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, Self
 
 from imds_proxy.codedeploy.onpremises import session_arn_mistake
 from imds_proxy.errors import ImdsProxyError
+from imds_proxy.sources.documents import parse_time
 
 SHORTEST_LIFE: Final = 30 * 60
 """Seconds. The agent believes what it has read for as long (CODEDEPLOY.md), so a session has to live longer."""
@@ -33,7 +33,7 @@ class RunningRole:
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
         """From one of the document's `roles`."""
-        obtained, expires = seconds(document.get("obtained")), seconds(document.get("expires"))
+        obtained, expires = parse_time(document.get("obtained")), parse_time(document.get("expires"))
         life = expires - obtained if obtained is not None and expires is not None else None
         name, arn, key = document["role"], document.get("session_arn"), document.get("key")
         return cls(name, arn, key, life, expires, bool(document.get("default")))
@@ -70,11 +70,3 @@ def usable_session_arn(name: str, known: Mapping[str, RunningRole]) -> str:
             'set duration = "1h" for the role, or a longer life where its sessions come from',
         )
     return role.session_arn
-
-
-def seconds(moment: str | None) -> float | None:
-    """A time as AWS and the daemon write it, in seconds since the epoch; None where it is none."""
-    try:
-        return datetime.fromisoformat(moment).timestamp() if moment else None
-    except ValueError:
-        return None

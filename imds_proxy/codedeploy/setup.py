@@ -11,6 +11,8 @@ from imds_proxy.codedeploy import files_entry
 from imds_proxy.codedeploy.onpremises import MODE, OnPremises, credentials_file_mistake
 from imds_proxy.codedeploy.replace import replace
 from imds_proxy.errors import ConfigError
+from imds_proxy.host import utf8
+from imds_proxy.host.utf8 import NotUtf8Error
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +50,18 @@ def config_file(path: Path, role: str, credentials_file: str) -> Change | None:
     """The config with a `[[files]]` entry for the agent; None where it has it. Raises ConfigError."""
     if mistake := credentials_file_mistake(credentials_file):
         raise ConfigError(f"{credentials_file} {mistake}")
-    text = files_entry.added(_read(path), role, credentials_file, str(path))
+    there = path.exists()  # or else what there is of a config is in conf.d
+    text = files_entry.added(_read(path) if there else "", role, credentials_file, path)
     if text is None:
         return None
-    return Change(path, text, f"{path}, at its end:", files_entry.entry(role, credentials_file))
+    return Change(path, text, f"{path}{', at its end' if there else ''}:", files_entry.entry(role, credentials_file))
 
 
 def _read(path: Path) -> str:
     """The text with its ends of lines as they are."""
     try:
-        return path.read_bytes().decode()
+        return utf8.decoded(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8 text") from None
+    except NotUtf8Error as error:
+        raise ConfigError(f"{path} {error.message}", (error.advice,)) from None

@@ -13,15 +13,21 @@ from typing import Final
 from imds_proxy.credentials import Credentials, imds_document, process_document, timestamp
 from imds_proxy.errors import FileError
 from imds_proxy.files.ini import replaced
+from imds_proxy.host import utf8
+from imds_proxy.host.utf8 import NotUtf8Error
 
 # A file of assignments is read by shells, some of them root's: nothing that means anything to one may get into it.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9+/=_.,:@%~-]+")
-_PRINTABLE: Final = re.compile(r"[!-~]+")
+_PRINTABLE: Final = re.compile(r"(?![#;])[!-~]+")  # some SDKs take a value that begins so for a comment
 
 
 def ini(current: bytes, profiles: Mapping[str, Credentials]) -> bytes:
     """An INI file in which `profiles` are as given, and every other profile is as it was."""
-    text = current.decode("utf-8", "surrogateescape")  # other people's bytes, whatever they are
+    try:
+        # Written without a byte order mark, which most SDKs do not read past; other bytes of other people stay.
+        text = utf8.without_mark(current).decode("utf-8", "surrogateescape")
+    except NotUtf8Error as error:
+        raise FileError(error.message, error.advice) from None
     fields = {name: _checked(_fields(credentials), _PRINTABLE) for name, credentials in profiles.items()}
     return replaced(text, fields).encode("utf-8", "surrogateescape")
 

@@ -29,7 +29,7 @@ _LONGEST_RETRY: Final = 5.0  # seconds; it costs one attempt to write
 _WRITTEN_WITHIN: Final = 10.0  # seconds
 _CLOSED_WITHIN: Final = 5.0  # seconds; a disk that hangs is not waited for
 
-_ADVICE: Final = {
+OUTPUT_ADVICE: Final = {
     errno.EFBIG: "raise the limit on the size of files (LimitFSIZE= of the unit)",
     errno.EROFS: "configure a path that can be written, or add its folder to ReadWritePaths= of the unit",
     errno.ENOENT: "create its folder",
@@ -161,8 +161,7 @@ class Output:
         entry = held[0][0]
         access = NamedAccess(int(entry.mode, 8), entry.owner, entry.group)
         with target.opened(self.path, access, self._signature) as file:
-            if file.is_one_of(own_credentials_files()):  # by another way to write its path
-                raise FileError(SHARED_CREDENTIALS_FILE, "configure another path")
+            refuse_shared(file)
             current = _current(file, entry)
             content = _content(entry.format, current, held)
             if renewed or content != current or not self._has_its_access(file):
@@ -191,7 +190,7 @@ class Output:
     def _failed(self, error: FileError | OSError) -> None:
         self._failures += 1
         self.stats.failures += 1
-        why = write_failure(self.path, error, _ADVICE)
+        why = write_failure(self.path, error, OUTPUT_ADVICE)
         said = self.failure is not None and self.failure.message == why.message
         self.failure = FileFailure(why.message, why.advice, self._clock.wall())
         extra = {"path": str(self.path), "error": why.message, "advice": why.advice, "failures": self._failures}
@@ -207,6 +206,12 @@ class Output:
                 extra={"path": str(self.path), "role": role, "minutes": round(too_short[role] / 60)},
             )
         self._too_short = too_short
+
+
+def refuse_shared(file: target.OpenTarget) -> None:
+    """Raise FileError for a shared credentials file, by another way to write its path."""
+    if file.is_one_of(own_credentials_files()):
+        raise FileError(SHARED_CREDENTIALS_FILE, "configure another path")
 
 
 def _current(file: target.OpenTarget, entry: OutputFileConfig) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import Denied, Invalid
 from imds_proxy.sources.interface import LONGEST_LIFE
+from imds_proxy.sources.other_documents import other_document, other_text, safe_code, wanted
 
 _LONG_LIVED: Final = (
     "long-lived keys are not handed on: have it hand out a session, or give the key to this daemon alone and use"
@@ -27,8 +28,7 @@ _VALUE: Final = re.compile(r"[!-~]+")
 _ACCOUNT: Final = re.compile(r"\d{12}", re.ASCII)
 _ROLE_ARN: Final = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
 _SESSION_ARN: Final = re.compile(r"arn:aws[a-z-]*:sts::\d{12}:(assumed-role|federated-user)/[\w+=,.@/:-]+", re.ASCII)
-# Shorter than a secret key, and not all capitals as a key id is.
-_CODE: Final = re.compile(r"[A-Z](?=[A-Z]*[a-z])[A-Za-z]{2,38}")
+ISO_TIME: Final = "time in ISO 8601 with its zone, such as 2026-01-01T00:00:00Z"
 _NEVER: Final = 1e11  # seconds: three thousand years
 
 
@@ -68,7 +68,7 @@ SHAPES: Final = {
 }
 
 
-def parse(shape: str, body: bytes, *, role: str, origin: str, now: float) -> Credentials:
+def parse(shape: str, body: bytes, *, role: str, origin: str, now: float, source: str = "http") -> Credentials:
     """The credentials in a document.
 
     Args:
@@ -77,26 +77,34 @@ def parse(shape: str, body: bytes, *, role: str, origin: str, now: float) -> Cre
         role: For the message.
         origin: Where the document is from, for the message.
         now: Seconds since the epoch; from then on a lease counts.
+        source: Of the role, for advice.
 
     Raises:
         Invalid: It is no such document, or holds no session.
         Denied: It says that there are no credentials.
     """
-    return _Document(shape, body, f'role "{role}": {origin}').credentials(now)
+    return _Document(shape, body, f'role "{role}": {origin}', source).credentials(now)
 
 
-def safe_code(said: object) -> str | None:
-    """An error code, if it is none but that; None for anything that could be a secret."""
-    return _if_like(_CODE, said)
+def check_kind(output: bytes, place: str) -> None:
+    """Raise Invalid where a credential_process printed another document; what else is wrong with it botocore says."""
+    try:
+        document = json.loads(output)
+    except (ValueError, RecursionError):
+        other = other_text(output, "process", "process")
+    else:
+        other = other_document(document, "process", "process")
+    if other is not None:
+        raise Invalid(f"{place}: {other.what}", other.advice)
 
 
 def parse_time(text: object) -> float | None:
-    """ISO 8601 as seconds since the epoch; UTC where no zone is given; None for anything else."""
+    """`ISO_TIME` as seconds since the epoch; None for anything else: without a zone, it would be a guess."""
     if not isinstance(text, str):
         return None
     try:
         moment = datetime.fromisoformat(text)
-        return (moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return moment.astimezone(UTC).timestamp() if moment.tzinfo else None
     except (ValueError, OverflowError):
         return None
 
@@ -108,10 +116,11 @@ class _Document:
         shape: A key of `SHAPES`.
         body: The document.
         place: Role and origin, for the message.
+        source: Of the role.
     """
 
-    def __init__(self, shape: str, body: bytes, place: str) -> None:
-        self._shape, self._form, self._place = shape, SHAPES[shape], place
+    def __init__(self, shape: str, body: bytes, place: str, source: str) -> None:
+        self._shape, self._form, self._place, self._source = shape, SHAPES[shape], place, source
         self._all = self._load(body)
         fields = _table(self._form, self._all)
         if fields is None:
@@ -141,16 +150,17 @@ class _Document:
         try:
             return json.loads(body, parse_constant=_no_number)
         except (ValueError, RecursionError):
-            raise self._invalid(f"{len(body)} bytes that are not JSON" if body.strip() else "nothing") from None
+            if not body.strip():
+                raise self._invalid("nothing") from None
+            other = other_text(body, self._shape, self._source)
+            what = f"{len(body)} bytes that are not JSON{f': {other.what}' if other else ''}"
+            raise self._invalid(what, other.advice if other else None) from None
 
     def _invalid(self, what: str, advice: str | None = None) -> Invalid:
-        other = next((name for name, form in SHAPES.items() if _is_of(form, self._all)), None)
+        other = other_document(self._all, self._shape, self._source)
         if other and not _is_of(self._form, self._all):
-            what, advice = (
-                f"this is the {other} document",
-                f"name that in place of {self._shape}, or have it hand out the other",
-            )
-        return Invalid(f"{self._place}: {what}", advice or f"have it hand out the {self._shape} document")
+            what, advice = other
+        return Invalid(f"{self._place}: {what}", advice or f"have it hand out {wanted(self._shape)}")
 
     def _check_success(self) -> None:
         if self._form.success is None:
@@ -161,6 +171,8 @@ class _Document:
             return
         if name == "Code" and (code := safe_code(said)):
             raise Denied(f"{self._place}: it has no credentials: {code}", "see there what it lacks")
+        if name not in self._all:
+            raise self._invalid(f"no {name}, which has to be {json.dumps(value)}")
         raise self._invalid(f"{name} is not {json.dumps(value)}")
 
     def _value(self, name: str) -> str:
@@ -177,7 +189,7 @@ class _Document:
             raise self._invalid(f"no {self._form.expiration}, so nobody knows when these end", _LONG_LIVED)
         moment = parse_time(said)
         if moment is None:
-            raise self._invalid(f"{self._form.expiration} is no time in ISO 8601, as in 2027-01-31T12:00:00Z")
+            raise self._invalid(f"{self._form.expiration} is no {ISO_TIME}")
         return moment
 
     def _lease_end(self, now: float) -> float:

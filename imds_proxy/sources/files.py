@@ -4,16 +4,17 @@ import os
 import stat
 
 from imds_proxy.errors import Denied, Invalid, Unreachable
-from imds_proxy.host import access_advice, safe_path
+from imds_proxy.host import access_advice, safe_path, utf8
 from imds_proxy.host.open_files import exhausted
 from imds_proxy.host.path_walk import UnsafePathError
+from imds_proxy.host.utf8 import NotUtf8Error
 
 _LARGEST = 1 << 20  # bytes; no credentials or certificate chain comes near
 _OTHERS, _GROUP_WRITE, _GROUP, _OTHERS_WRITE = 0o007, 0o020, 0o070, 0o022
 
 
 def read_file(role: str, path: str, what: str, *, private: bool, trusted: bool = False) -> bytes:
-    """The content of a file.
+    """The content of a file, without a byte order mark.
 
     Args:
         role: For the message.
@@ -23,8 +24,8 @@ def read_file(role: str, path: str, what: str, *, private: bool, trusted: bool =
         trusted: Refuse it when other users can change it.
 
     Raises:
-        Invalid: It is missing, no regular file, too large, open to others, or on a path that another user could lead
-            elsewhere; the advice says what to run.
+        Invalid: It is missing, no regular file, too large, in UTF-16, open to others, or on a path that another user
+            could lead elsewhere; the advice says what to run.
         Denied: This user may not read it.
         Unreachable: No file can be opened at this time.
     """
@@ -59,7 +60,14 @@ def read_file(role: str, path: str, what: str, *, private: bool, trusted: bool =
         os.close(descriptor)
     if len(content) > _LARGEST:
         raise Invalid(f'role "{role}": {what} {path} is larger than 1 MB', "correct the path")
-    return content
+    return _unmarked(role, path, what, content)
+
+
+def _unmarked(role: str, path: str, what: str, content: bytes) -> bytes:
+    try:
+        return utf8.without_mark(content)
+    except NotUtf8Error as error:
+        raise Invalid(f'role "{role}": {what} {path} {error.message}', error.advice) from None
 
 
 def _refuse_open_to_others(role: str, path: str, what: str, status: os.stat_result) -> None:

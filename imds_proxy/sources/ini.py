@@ -4,7 +4,6 @@
 Out: one session. Errors: Invalid; no message repeats a line of the file.
 """
 
-import configparser
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,10 @@ from typing import Final
 
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import Invalid
-from imds_proxy.sources.documents import parse_time
+from imds_proxy.host import utf8
+from imds_proxy.host.utf8 import NotUtf8Error
+from imds_proxy.sources.documents import ISO_TIME, parse_time
+from imds_proxy.sources.ini_text import IniError, parse
 from imds_proxy.sources.redaction import hidden
 
 # AWS has no key for it. These are written by saml2aws, okta-aws-cli and gimme-aws-creds (the first), aws-google-auth,
@@ -27,7 +29,6 @@ EXPIRATIONS: Final = (
 _TOKENS: Final = ("aws_session_token", "aws_security_token")
 _VALUE: Final = re.compile(r"[!-~]+")
 _ACCOUNT: Final = re.compile(r"\d{12}", re.ASCII)
-_ZONE: Final = re.compile(r"(Z|[+-]\d\d:?\d\d)$", re.ASCII)
 _LONG_LIVED: Final = (
     "long-lived keys are not handed on: put a session there, or give the key to this daemon alone and use"
     ' source = "assume-role"'
@@ -70,13 +71,12 @@ class Profile:
         )
 
     def _fields(self, body: bytes) -> dict[str, str]:
-        parser = configparser.RawConfigParser()  # raw: a token may hold a per cent sign
         try:
-            parser.read_string(body.decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            raise Invalid(f"{self.place}: not text in UTF-8", "have it written as an INI file") from None
-        except configparser.Error as error:  # its text repeats the line
-            raise Invalid(f"{self.place}: {_mistake(error)}", "have it written as an INI file") from None
+            parser = parse(utf8.decoded(body))
+        except NotUtf8Error as error:
+            raise Invalid(f"{self.place}: it {error.message}", error.advice) from None
+        except IniError as error:
+            raise Invalid(f"{self.place}: {error.message}", "have it written as an INI file") from None
         for section in (self.name, f"profile {self.name}"):
             if parser.has_section(section):
                 return dict(parser[section])
@@ -96,29 +96,17 @@ class Profile:
     def _expiration(self, fields: dict[str, str], key: str) -> float:
         """What the profile says (the soonest, if it says several), or else what is known besides."""
         said = [name for name in EXPIRATIONS if fields.get(name)]
-        # Without a zone a time is the host's to one program (AWSume) and UTC to another (aws-mfa): it would be a guess.
-        moments = [parse_time(fields[name]) for name in said if _ZONE.search(fields[name])]
+        # Without a zone a time is the host's to one program (AWSume) and UTC to another (aws-mfa).
+        moments = [parse_time(fields[name]) for name in said]
         if known := [moment for moment in moments if moment is not None]:
             return min(known)
         if self.end is not None:
             return self.end(key)
         if said:
-            what = f"{said[0]} is no time in ISO 8601 with its zone, as in 2027-01-31T12:00:00Z"
+            what = f"{said[0]} is no {ISO_TIME}"
         else:
             what = f"no {EXPIRATIONS[0]}, {EXPIRATIONS[1]} or {EXPIRATIONS[2]}, so nobody knows when this session ends"
         raise self._invalid(what, "have it written there, or set lifetime: how long a session lives from being written")
 
     def _invalid(self, what: str, advice: str) -> Invalid:
         return Invalid(f"{self.place}: {what}", advice)
-
-
-def _mistake(error: configparser.Error) -> str:
-    """What is wrong and where, without the line itself."""
-    errors = getattr(error, "errors", None)
-    line = errors[0][0] if errors else getattr(error, "lineno", None)
-    kinds = {
-        configparser.DuplicateSectionError: "the same profile twice",
-        configparser.DuplicateOptionError: "the same key twice",
-        configparser.MissingSectionHeaderError: "no [profile] above the first key",
-    }
-    return f"{kinds.get(type(error), 'no INI file')}{f' (line {line})' if line else ''}"

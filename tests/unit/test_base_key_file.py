@@ -102,6 +102,42 @@ def test_the_mode_stays_and_nothing_is_left_beside_the_file(tmp_path):
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o400
 
 
+INDENTED = "  " + PLAIN.replace("\n", "\n  ")
+UNUSUAL = {
+    "indented": INDENTED + "[work]\n  region = x\n",
+    "indented keys": PLAIN.replace("\n", "\n  ").rstrip(" "),
+    "a header that is a value": "[a]\nk = v\n  [default]\n" + PLAIN,
+    "a table": PLAIN + "s3 =\n  aws_access_key_id = AKIAOTHER\n",
+    "an inherited region": "[DEFAULT]\nregion = x\n" + PLAIN,
+}
+
+
+@pytest.mark.parametrize("unusual", UNUSUAL)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_that_is_written_in_an_unusual_way_is_edited_as_botocore_reads_it(tmp_path, unusual, end):
+    """A rotation would be refused, or would change another profile."""
+    text = UNUSUAL[unusual].replace("\n", end)
+    file = written(tmp_path, text)
+    file.replace_key(OLD, NEW)
+    assert file.path.read_bytes() == written_bytes(text, NEW)
+    assert file.read() == NEW
+
+
+def test_a_byte_order_mark_goes(tmp_path):
+    """botocore reads no file that begins with one."""
+    file = written(tmp_path, "\ufeff" + PLAIN)
+    assert file.read() == OLD
+    file.replace_key(OLD, NEW)
+    assert file.path.read_bytes() == written_bytes(PLAIN, NEW)
+
+
+def test_a_file_in_utf_16_is_left_alone(tmp_path):
+    file = written(tmp_path, PLAIN)
+    file.path.write_bytes(PLAIN.encode("utf-16"))
+    with pytest.raises(Invalid, match=r"file /.* is UTF-16 text"):
+        file.read()
+
+
 # What cannot be edited safely
 
 UNFIT = {
@@ -111,8 +147,9 @@ UNFIT = {
     "an old kind of session": (PLAIN + "aws_security_token = tokentoken\n", "has temporary credentials"),
     "two profiles": (PLAIN + PLAIN.replace("default", "deploy"), 'has the key of profile "default" in "deploy" too'),
     "no section": ("aws_access_key_id = {id}\n", "is no INI file that can be read"),
-    "twice": (PLAIN + "aws_access_key_id = {id}\n", "is no INI file that can be read"),
-    "from the parser's own section": (PLAIN.replace("default", "DEFAULT") + "[default]\n", "without touching more"),
+    "twice": (PLAIN + "aws_access_key_id = {id}\n", "can be read: the same key twice (line 4)"),
+    "another profile twice": ("[a]\n[a]\n" + PLAIN, "can be read: the same profile twice (line 2)"),
+    "from the parser's own section": (PLAIN.replace("default", "DEFAULT") + "[default]\n", 'in "DEFAULT" too'),
     "a secret on the next line": (PLAIN.replace("key = ", "key =\n  "), "without touching more"),
     "a secret of two lines": (PLAIN + "  more\n", "without touching more"),
     "a secret with a space": (PLAIN.replace("{secret}", "{secret} # note"), "without touching more"),

@@ -1,7 +1,9 @@
 """What goes into the files that are kept fresh (files/formats.py, files/ini.py)."""
 
+import codecs
 import configparser
 import json
+import re
 import subprocess
 
 import pytest
@@ -79,7 +81,7 @@ def test_what_means_something_to_a_shell_does_not_get_into_an_environment_file(v
     assert value not in refused.value.message + refused.value.advice
 
 
-@pytest.mark.parametrize("value", ["a\n[other]\nx = y", "a b", "a\rb", "ä"])
+@pytest.mark.parametrize("value", ["a\n[other]\nx = y", "a b", "a\rb", "ä", "#a", ";a"])
 def test_what_is_no_value_of_ini_does_not_get_into_one(value):
     with pytest.raises(FileError):
         formats.ini(b"", {"default": with_secret(value)})
@@ -96,7 +98,10 @@ OPTION = st.builds(
 COMMENT = st.builds("{}{}".format, st.sampled_from(["# ", "; ", "#"]), VALUE)
 BLANK = st.sampled_from(["", " ", "\t"])
 NESTED = st.builds("s3 =\n  {} = {}".format, NAME, VALUE)
-BODY = st.lists(OPTION | COMMENT | BLANK | NESTED, max_size=6)
+BODY = st.lists(
+    OPTION | COMMENT | BLANK | NESTED, max_size=6, unique_by=lambda line: re.split("[=: ]", line)[0].strip() or object()
+)
+"""Each key once: else no SDK reads it, and it is refused."""
 SECTION = st.tuples(NAME, st.sampled_from(["", " ", "  # x"]), BODY)
 
 
@@ -144,11 +149,11 @@ def test_whatever_is_there_is_kept_or_refused(content):
         written = formats.ini(content, {"default": HELD})
     except FileError:
         return
-    parser = configparser.RawConfigParser(strict=False, default_section="")
+    parser = configparser.RawConfigParser()
     parser.read_string(written.decode("utf-8", "surrogateescape"))
     assert parser["default"]["aws_session_token"] == HELD.session_token.reveal()
     if b"default" not in content:
-        assert written.startswith(content)
+        assert written.startswith(content.removeprefix(codecs.BOM_UTF8))
 
 
 def test_several_profiles_of_one_file():
@@ -165,17 +170,79 @@ def test_other_keys_of_the_profile_stay_and_old_keys_of_a_session_go():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{}\n", "no INI file"),
+        ("{}\n", r"no INI file that can be read: no \[profile\] above the first key \(line 1\)"),
         ("[default\n", "no INI file"),
-        ("\ufeff[default]\n", "no INI file"),
-        ("[default]\na = b\n[default]\nc = d\n", "twice"),
-        ("[default]\n  region = x\n  aws_access_key_id = y\n", "without touching more"),
-        ("[a]\nkey = v\n  [default]\naws_access_key_id = secret-thing\n", None),
+        ("[a]\nsecret-thing\n", r"neither KEY = VALUE nor \[PROFILE\] \(line 2\)"),
+        ("[default]\na = b\n[default]\nc = d\n", r"the same profile twice \(line 3\)"),
+        ("[a]\na = b\n[b]\n[a]\nc = d\n", r"the same profile twice \(line 4\)"),
+        ("[a]\nk = b\nK: c\n", r"the same key of a profile twice \(line 3\)"),
+        ("[a]\ns3 =\n  max = 1\n  secret-thing\n", r"not KEY = VALUE \(line 4\)"),
+        ("[ default ]\nregion = x\n", r"\(line 1\) that is profile \"default\" for some SDKs"),
+        ("[default] # or [work]\nregion = x\n", r"\(line 1\) that is profile \"default\" for some SDKs"),
+        ("[DEFAULT]\naws_security_token = secret-thing\n", r"aws_security_token in \[DEFAULT\] \(line 2\)"),
+        ("[default]\nexpiration = 1\n[DEFAULT]\nexpiration = 2\n", r"expiration in \[DEFAULT\] \(line 4\)"),
     ],
 )
-def test_what_cannot_be_changed_safely_is_refused_or_kept(text, said):
-    if said is None:
-        assert replaced(text, {"default": FIELDS}).startswith(text)
-        return
-    with pytest.raises(FileError, match=said):
+def test_what_sdks_do_not_read_or_not_as_one_is_refused_with_its_line(text, said):
+    """The log would say that the file is written, and every program would fail to read it."""
+    with pytest.raises(FileError, match=said) as refused:
         replaced(text, {"default": FIELDS})
+    assert refused.value.advice
+    assert "secret-thing" not in refused.value.message + refused.value.advice
+
+
+@pytest.mark.parametrize(
+    ("text", "edited"),
+    [
+        (
+            "  [default]\n  aws_access_key_id = old\n  region = x\n  [work]\n  region = y\n",
+            f"[default]\n  region = x\n{BLOCK}[work]\n  region = y\n",
+        ),
+        ("  [default]\nregion = x\n", f"[default]\n{BLOCK}region = x\n"),
+        ("  [default]\n\n# x\n  [work]\n  a = b\n", f"[default]\n{BLOCK}\n# x\n[work]\n  a = b\n"),
+        ("[default]\n  region = x\n  aws_access_key_id = y\n", f"[default]\n  region = x\n{BLOCK}"),
+        (" [a]\n  k = v\n [default]\n  x = 1\n    2\n\n# y", f" [a]\n  k = v\n[default]\n  x = 1\n    2\n{BLOCK}\n# y"),
+        ("[default]\n  x = 1", f"[default]\n  x = 1\n{BLOCK}"),
+        ("  [work]\n  region = y", f"  [work]\n  region = y\n[default]\n{BLOCK}"),
+        ("[a]\nk = v\n  [default]\naws_x = 1\n", f"[a]\nk = v\n  [default]\naws_x = 1\n[default]\n{BLOCK}"),
+        ("[default] ; mine\nregion = x", f"[default] ; mine\n{BLOCK}region = x"),
+        ("[default]\ns3 =\n  max = 1\nregion = x\n", f"[default]\n{BLOCK}s3 =\n  max = 1\nregion = x\n"),
+        ("[default]\naws_access_key_id = 1\naws_access_key_id = 2\n", f"[default]\n{BLOCK}"),
+        ("[DEFAULT]\nregion = x\n[default]\n", f"[DEFAULT]\nregion = x\n[default]\n{BLOCK}"),
+        ("[DEFAULT]\nregion = x\n", f"[DEFAULT]\nregion = x\n[default]\n{BLOCK}"),
+        (
+            "[profile default]\nregion = x\n[sso-session s]\n",
+            f"[profile default]\n{BLOCK}region = x\n[sso-session s]\n",
+        ),
+        ('[profile "default"]\nregion = x\n', f'[profile "default"]\n{BLOCK}region = x\n'),
+        (
+            "[profile default]\nregion = x\n[default]\nregion = y",
+            f"[profile default]\nregion = x\n[default]\n{BLOCK}region = y",
+        ),
+        ("", f"[default]\n{BLOCK}"),
+    ],
+)
+def test_an_unusual_file_is_edited_where_botocore_reads_the_profile(text, edited):
+    """A second header below the one that was not seen makes the file unreadable for every SDK."""
+    for end in ("\n", "\r\n"):
+        found = replaced(text.replace("\n", end), {"default": FIELDS})
+        assert found == (edited.replace("\n", end) if "\n" in text else edited)
+        assert replaced(found, {"default": FIELDS}) == found
+
+
+def test_a_byte_order_mark_is_not_written_back():
+    """botocore reads no file that begins with one."""
+    written = formats.ini("\ufeff[work]\nregion = é\n".encode(), {"default": HELD})
+    assert written.startswith("[work]\nregion = é\n[default]\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[default]\n".encode("utf-16"), "is UTF-16 text"),
+        ("[default]\n".encode("utf-16-be"), "is UTF-16 text"),
+    ],
+)
+def test_text_of_another_encoding_is_refused(content, said):
+    with pytest.raises(FileError, match=said):
+        formats.ini(content, {"default": HELD})
