@@ -17,6 +17,7 @@ _SHORTEST_MIXED: Final = 32
 """From so many characters on, capitals, small letters and digits together are drawn at random."""
 _SIGNS: Final = re.compile(r"[+/=]")
 _MIXED: Final = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9]).*", re.DOTALL)
+_SENDABLE: Final = re.compile(r"[!-~]+")
 _LETTERS: Final = re.compile(r"(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9]{40}", re.DOTALL)
 
 
@@ -32,6 +33,18 @@ def looks_secret(key_id: str) -> bool:
 def are_swapped(key_id: str, secret_key: str) -> bool:
     """Whether a pair must not be used: the id looks secret, or the secret key looks like an id of AWS's."""
     return looks_secret(key_id) or bool(_KEY_ID.fullmatch(secret_key))
+
+
+def fault(value: str) -> str | None:
+    """What keeps a key id, a secret key or a session token from being sent; None for one that can be. Nothing of it."""
+    if _SENDABLE.fullmatch(value):
+        is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        return "stands in quotes, which are taken as a part of it" if is_quoted else None
+    if not value:
+        return "is empty"
+    if value.endswith(("\r", "\n")):
+        return "ends with an end of line (CR or LF), as a file with Windows line ends leaves it"
+    return "holds a space, an end of line or another character that no key has"
 
 
 def hint(key_id: str) -> str:

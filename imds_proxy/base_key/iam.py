@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.loaders import Loader, create_loader
+from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError
 
 from imds_proxy.base_key.keys import PER_USER, AccessKey, KeyPair, User, hint
@@ -21,11 +21,13 @@ from imds_proxy.base_key.words import LABEL, told
 from imds_proxy.clock import Clock
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied, Invalid, SourceError
-from imds_proxy.sources import sts_errors
+from imds_proxy.sources import endpoint_setting, sts_errors
+from imds_proxy.sources.aws_call import Call
 from imds_proxy.sources.aws_http import client_config
+from imds_proxy.sources.host_settings import SettingError
+from imds_proxy.sources.lean_endpoints import lean_loader
 from imds_proxy.sources.signing_guard import SigningGuard, watch
 from imds_proxy.sources.sts import caller_arn, observe_refusal, observe_time
-from imds_proxy.sources.sts_errors import Call
 
 ACTIONS: Final = (
     "iam:ListAccessKeys",
@@ -37,7 +39,7 @@ ACTIONS: Final = (
 """What the user's policy has to allow, on the user itself."""
 
 _TIME_LIMIT: Final = 20.0
-_NO_ANSWER: Final = (BotoCoreError, ResponseParserError, OSError, TimeoutError)
+_NO_ANSWER: Final = (BotoCoreError, ResponseParserError, SettingError, OSError, TimeoutError)
 _UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 _NOBODYS_KEY: Final = "AKIA0000000000000000"  # no id that AWS gives has these digits in it
 _GONE, _FULL = "NoSuchEntity", "LimitExceeded"
@@ -78,6 +80,7 @@ class Iam:
     async def _client(self, session: Any, service: str) -> AsyncIterator[Any]:
         async with AsyncExitStack() as stack:
             try:
+                endpoint_setting.check(session, service)
                 made = await stack.enter_async_context(session.create_client(service, region_name=self._region))
             except _NO_ANSWER as error:
                 raise told(sts_errors.translate(error, Call(LABEL, f"a client of {service}"))) from None
@@ -85,11 +88,8 @@ class Iam:
 
 
 def _load() -> Loader:
-    """All of botocore's data that the clients need, read in a thread: the loop goes on answering.
-
-    Not the lean loader of the chain: without the list of endpoints, botocore takes IAM for a service of each region.
-    """
-    loader = create_loader()
+    """All of botocore's data that the clients need, read in a thread: the loop goes on answering."""
+    loader = lean_loader()
     for service in ("sts", "iam"):
         loader.load_service_model(service, "service-2")
         loader.load_service_model(service, "endpoint-rule-set-1")

@@ -16,11 +16,11 @@ from imds_proxy.renewal.attempts import Attempts
 from imds_proxy.renewal.backoff import wait_for_next, wait_on_request
 from imds_proxy.renewal.demand import Demand
 from imds_proxy.renewal.next_attempt import NextAttempt, changed
-from imds_proxy.renewal.outcome import Failure, Held, check_life_left, check_lives_longer, is_same_session, unexpected
+from imds_proxy.renewal.outcome import Failure, Held, check_life_left, check_lives_longer, is_same_session
 from imds_proxy.renewal.plan import plan_another, plan_renewal
 from imds_proxy.renewal.schedule import RETRY_FIRST
 from imds_proxy.renewal.turns import LOCAL_PAUSE, ORDINARY, PAUSE, Turns
-from imds_proxy.sources import Source, obtain
+from imds_proxy.sources import Source, obtain, unexpected
 from imds_proxy.telemetry.stats import CertificateStats, RenewalStats, SessionTimes
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ from typing import Self
 from imds_proxy.credentials import Credentials, Documents, documents, timestamp
 from imds_proxy.errors import Invalid, Unreachable
 from imds_proxy.renewal.schedule import ENOUGH
-from imds_proxy.telemetry.log import told
 
 # A file, a command or a service may hand out one session for a while. With less than this part of its life left, it has
 # stopped renewing it, and that has to show before it hurts.
@@ -78,9 +77,3 @@ def check_lives_longer(role: str, held: Held, new: Credentials, now: float, *, p
         f" the one that is held, which ends at {timestamp(held.credentials.expiration)} and stays",
         "see why its sessions live so short; a reload with other settings of the role takes them as they are",
     )
-
-
-def unexpected(role: str, error: Exception) -> Invalid:
-    """What nobody thought of, without its text, which may hold a secret."""
-    advice = "this is a defect of imds-proxy: please report this line"
-    return Invalid(f'role "{role}": unexpected {told(error)}', advice)

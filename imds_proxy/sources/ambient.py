@@ -6,9 +6,6 @@ Unreachable, Invalid; long-lived keys are refused, since handing those out is wh
 standardized credential providers" of the AWS SDKs and Tools guide.
 """
 
-import re
-from typing import Final
-
 from imds_proxy.access_key import hint
 from imds_proxy.clock import Clock
 from imds_proxy.config_roles import AmbientConfig
@@ -17,8 +14,6 @@ from imds_proxy.errors import Denied, Invalid, SourceError
 from imds_proxy.sources.aws_chain import AwsChain, Found, find
 from imds_proxy.sources.interface import Context, Source
 from imds_proxy.sources.sts import fallback_region
-
-_VALUE: Final = re.compile(r"[!-~]+")
 
 
 def make(role: str, settings: AmbientConfig, context: Context) -> Source:
@@ -61,11 +56,6 @@ class Ambient(Source):
             raise self._long_lived(found)
         if found.expiration is None:
             raise self._without_expiry(found)
-        if not all(_VALUE.fullmatch(value or "") for value in (frozen.access_key, frozen.secret_key, frozen.token)):
-            raise Invalid(
-                f'role "{self._role}": the AWS credentials of {found.method} are empty or hold spaces',
-                "copy them again, without spaces and ends of line",
-            )
         return Credentials(
             access_key_id=frozen.access_key,
             secret_access_key=Secret(frozen.secret_key),
@@ -79,7 +69,8 @@ class Ambient(Source):
     def _nothing(self) -> SourceError:
         profile = self._settings.profile
         where = f'in profile "{profile}"' if profile else "in environment, shared files, SSO cache or process"
-        login = f"aws sso login --profile {profile}" if profile else "aws sso login, or name a profile"
+        option = f" --profile {profile}" if profile else ", or name a profile"
+        login = f"aws sso login{option} (or aws login{option})" if profile else f"aws sso login, aws login{option}"
         return Denied(f'role "{self._role}": no AWS credentials {where}', f"as the user the daemon runs as: {login}")
 
     def _long_lived(self, found: Found) -> SourceError:

@@ -16,12 +16,12 @@ from imds_proxy.config_roles import AssumeRoleConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import SourceError
 from imds_proxy.sources import sts_errors
+from imds_proxy.sources.aws_call import Call
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import BaseSource, FromChain, FromRole
 from imds_proxy.sources.interface import CHAINED_LIMIT, Context, Source, longest_life
 from imds_proxy.sources.signing_guard import current_credentials
 from imds_proxy.sources.sts import Request, Sts, fallback_region, who_am_i
-from imds_proxy.sources.sts_errors import Call
 
 log = logging.getLogger(__name__)
 

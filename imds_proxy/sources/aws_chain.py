@@ -11,71 +11,51 @@ import asyncio
 import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from aiobotocore.credentials import AioProcessProvider
 from aiobotocore.session import AioSession
-from botocore.exceptions import BotoCoreError, ClientError, InvalidConfigError
-from botocore.loaders import Loader
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    InvalidConfigError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
 from botocore.parsers import ResponseParserError
 
 from imds_proxy.access_key import are_swapped
 from imds_proxy.credentials import timestamp
-from imds_proxy.errors import Invalid, Unreachable
+from imds_proxy.errors import ConfigError, Invalid, Unreachable
 from imds_proxy.host.few_threads import FewThreads
 from imds_proxy.host.open_files import shortage
 from imds_proxy.loop_thread import LoopThread
-from imds_proxy.sources import sts_errors
+from imds_proxy.sources import aws_files, endpoint_setting, sts_errors
+from imds_proxy.sources.aws_call import Call
 from imds_proxy.sources.aws_http import Network, client_config
+from imds_proxy.sources.aws_settings import calls_sts_itself, region_of
 from imds_proxy.sources.caller_identities import CallerIdentities
-from imds_proxy.sources.command import run_command
+from imds_proxy.sources.chain_providers import fit_for_a_daemon, whose
+from imds_proxy.sources.host_settings import SettingError
 from imds_proxy.sources.kept_clients import Endpoint, KeptClients
 from imds_proxy.sources.kept_sessions import KeptSessions, SharedSession, has_unchanging
+from imds_proxy.sources.lean_endpoints import lean_loader
+from imds_proxy.sources.no_answer import CONFIGURATION
 from imds_proxy.sources.signing_guard import SigningGuard, give_guard, sent_by, signing, swapped, watch_current
 from imds_proxy.sources.watched_files import READ_WITHIN, unanswered
 from imds_proxy.threads import OneByOne
 
-_METADATA_PROVIDERS = ("iam-role", "container-role")
 _TIME_LIMIT: Final = 20.0
-_PROCESS_TIME_LIMIT: Final = 15.0
 
 # They log each error before they raise it, with all of its text; it is told of by whoever asked, without that.
 _TWICE_TOLD: Final = ("aiobotocore.credentials", "aiobotocore.tokens", "botocore.credentials", "botocore.tokens")
 
 # What botocore raises where a file, a helper or a service says something that nobody expected.
-_UNEXPECTED: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError)
-_FAILURES: Final = (BotoCoreError, ClientError, ResponseParserError, OSError, TimeoutError, *_UNEXPECTED)
-
-
-class LeanLoader(Loader):  # type: ignore[misc]  # botocore publishes no types
-    """botocore's data files, without the megabyte of every service's endpoints.
-
-    Endpoints come from the rule set in each service's own model; of `endpoints.json` only the partitions are still
-    looked at, and those are in `partitions.json` too. Measured: 7 MB less for the life of the process.
-    """
-
-    def load_data_with_path(self, name: str) -> Any:
-        """Data by name, as botocore does it, with its path."""
-        if name != "endpoints":
-            return super().load_data_with_path(name)
-        partitions = super().load_data("partitions")["partitions"]
-        return {"version": 3, "partitions": [_partition_without_services(entry) for entry in partitions]}, ""
-
-    def load_data(self, name: str) -> Any:
-        """Data by name, as botocore does it."""
-        return self.load_data_with_path(name)[0]
-
-
-def _partition_without_services(entry: dict[str, Any]) -> dict[str, Any]:
-    suffix = entry["outputs"]["dnsSuffix"]
-    return {
-        "partition": entry["id"],
-        "dnsSuffix": suffix,
-        "regionRegex": entry["regionRegex"],
-        "regions": {region: {} for region in entry["regions"]},
-        "defaults": {"hostname": "{service}.{region}.{dnsSuffix}", "protocols": ["https"], "signatureVersions": ["v4"]},
-        "services": {},
-    }
+_MISTAKES: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+_UNEXPECTED: Final = (*_MISTAKES, RuntimeError, EOFError)
+# What it raises where a file that it could not read may be why something is not there.
+_MISSING: Final = (ProfileNotFound, InvalidConfigError, PartialCredentialsError, NoCredentialsError)
+_FAILURES: Final = (BotoCoreError, ClientError, ResponseParserError, SettingError, OSError, TimeoutError, *_UNEXPECTED)
 
 
 class AwsChain:
@@ -86,7 +66,7 @@ class AwsChain:
     """
 
     def __init__(self) -> None:
-        self._loader = LeanLoader(extra_search_paths=None)
+        self._loader = lean_loader()
         self._emitter = AioSession()._original_handler  # noqa: SLF001 - has botocore's handlers, which take 15 ms
         watch_current(self._emitter)
         self._config = client_config(Network())
@@ -112,18 +92,23 @@ class AwsChain:
             credentials: Whether its own are used; else it is for its settings, and must not be asked for any.
 
         Raises:
-            Unreachable: The files did not answer, or have not since an earlier call.
+            SourceError: The files cannot be used; Unreachable where they did not answer, or have not since an earlier
+                call.
         """
         try:
-            make = partial(self.session, profile, role=role, region=region)
+            make = partial(self._readable_session, profile, role=role, region=region, credentials=credentials)
             get = partial(self._sessions.get, (profile, region, credentials), make, credentials=credentials)
             session = await self._beside.do(get, within=READ_WITHIN)
         except TimeoutError:
             raise unanswered(role, "the AWS config and credentials files") from None
+        except _FAILURES as error:
+            raise sts_errors.chain_error(error, _call(role, profile), profile) from None
         self._sessions.used()
-        return SharedSession(session, SigningGuard(_whose(role)))
+        return SharedSession(session, SigningGuard(whose(role)))
 
-    def session(self, profile: str | None = None, *, role: str = "", region: str | None = None) -> Any:
+    def session(
+        self, profile: str | None = None, *, role: str = "", region: str | None = None, credentials: bool = True
+    ) -> Any:
         """A new aiobotocore session, whose calls are made within `signing`. Reads files: call it beside the loop.
 
         It reads the environment's files once: another one has to be made to pick up a key that was rotated on disk.
@@ -132,21 +117,44 @@ class AwsChain:
             profile: Of the shared files; None: as the AWS SDKs choose it.
             role: For messages.
             region: Where neither the environment nor the profile says one.
+            credentials: As for `fresh_session`.
+
+        Raises:
+            Invalid: Its credentials come from STS, in what is no region.
         """
         session = self._bare_session(profile)
-        if region is not None and session.get_config_variable("region") is None:
-            session.set_config_variable("region", region)
-        give_guard(session, _whose(role))
-        _fit_for_a_daemon(session.get_component("credential_provider"), role)
+        if region is not None:
+            wanted = _own_region(session, role, credentials=credentials) or region
+            if session.get_config_variable("region") != wanted:
+                session.set_config_variable("region", wanted)
+        give_guard(session, whose(role))
+        fit_for_a_daemon(session.get_component("credential_provider"), role)
         return session
+
+    def _readable_session(self, profile: str | None, *, role: str, region: str | None, credentials: bool) -> Any:
+        try:
+            return self.session(profile, role=role, region=region, credentials=credentials)
+        except BotoCoreError as error:
+            raise _of_files(error) from None
+        except ValueError:
+            aws_files.check_variables()
+            raise
 
     async def client(self, session: Any, endpoint: Endpoint) -> Any:
         """A client of STS with the settings of a session; its calls are made within `signing`. Not to be closed.
 
         Raises:
-            BotoCoreError, ValueError: The settings cannot be used.
+            BotoCoreError, SettingError: The settings cannot be used.
         """
-        return await self._clients.get(session, endpoint)
+        try:
+            if endpoint.url is None:
+                endpoint_setting.check(session, "sts")
+            return await self._clients.get(session, endpoint)
+        except BotoCoreError:  # some of these are ValueErrors too
+            raise
+        except _MISTAKES as error:  # botocore's way to say so of some settings
+            what = f"the AWS settings of this host cannot be used ({type(error).__name__})"
+            raise SettingError.invalid(what, CONFIGURATION) from None
 
     def _bare_session(self, profile: str | None) -> Any:
         session = AioSession(profile=profile, event_hooks=self._emitter, include_builtin_handlers=False)
@@ -154,60 +162,26 @@ class AwsChain:
         session.set_default_client_config(self._own_config)
         return session
 
-    def region(self) -> str | None:
-        """The region that the AWS environment or profile names, if any."""
+    def setting(self, name: str) -> Any:
+        """What the environment or the profile says of a setting, by botocore's name; None where neither can say."""
         try:
-            region: str | None = self.session().get_config_variable("region")
-        except BotoCoreError:  # a profile that is not there or does not parse: the first renewal says which
+            return self._bare_session(None).get_config_variable(name)
+        except BotoCoreError:
             return None
-        return region
 
 
-def _whose(role: str) -> str:
-    return f'role "{role}": AWS credentials' if role else "AWS credentials"
-
-
-def _fit_for_a_daemon(resolver: Any, role: str) -> None:
-    """Providers that ask nobody but files, helpers and AWS, and leave no helper behind."""
-    for name in _METADATA_PROVIDERS:
-        resolver.remove(name)
-    assume_role = next(provider for provider in resolver.providers if provider.METHOD == "assume-role")
-    # A profile may name them too, by `credential_source`; and another profile with a helper, by `source_profile`.
-    sourcer = assume_role._credential_sourcer  # noqa: SLF001
-    sourcer._providers = [p for p in sourcer._providers if p.METHOD not in _METADATA_PROVIDERS]  # noqa: SLF001
-    assume_role._prompter = _nobody_to_ask  # noqa: SLF001
-    builder = assume_role._profile_provider_builder  # noqa: SLF001
-    make = builder._create_process_provider  # noqa: SLF001
-    builder._create_process_provider = lambda profile: _careful(make(profile), role)  # noqa: SLF001
-    for provider in resolver.providers:
-        if isinstance(provider, AioProcessProvider):
-            _careful(provider, role)
-
-
-def _nobody_to_ask(_: str) -> NoReturn:
-    raise InvalidConfigError(error_msg="the profile wants an MFA code, and a daemon has nobody to ask for it")
-
-
-def _careful(provider: Any, role: str) -> Any:
-    """A `credential_process` that is killed, with all it started, when it takes too long."""
-
-    async def popen(*command: str, **_: Any) -> _Ended:
-        what = "credential_process"
-        return _Ended(await run_command(role, command, timeout=_PROCESS_TIME_LIMIT, what=what))
-
-    provider._popen = popen  # noqa: SLF001
-    return provider
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """A process that has ended well, as botocore looks at one."""
-
-    output: bytes = field(repr=False)
-    returncode: int = 0
-
-    async def communicate(self) -> tuple[bytes, bytes]:
-        return self.output, b""
+def _own_region(session: Any, role: str, *, credentials: bool) -> str | None:
+    """The region of a session's own calls, as its environment or profile names it."""
+    try:
+        return region_of(session)
+    except BotoCoreError:  # whatever asks for its credentials says it
+        return None
+    except ConfigError as error:
+        if not credentials or not calls_sts_itself(session):
+            return None
+        raise Invalid(
+            f"{whose(role)}: {error.message}", "correct it there; the profile's role is asked for in it"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +203,8 @@ async def find(chain: AwsChain, role: str, profile: str | None, region: str | No
     Raises:
         SourceError: They cannot be had, or id and secret are swapped. None is returned where there is no trace of any.
     """
-    call = sts_errors.Call(role, f'AWS credentials of profile "{profile}"' if profile else "AWS credentials")
-    try:
-        session = await chain.fresh_session(profile, role=role, region=region)
-    except _FAILURES as error:
-        raise sts_errors.chain_error(error, call, profile) from None
-    call = replace(call, sent=sent_by(session))
+    session = await chain.fresh_session(profile, role=role, region=region)
+    call = replace(_call(role, profile), sent=sent_by(session))
     if has_unchanging(session):  # it was found before: nothing is read or asked
         return await _find_in(session, call, profile)
     try:
@@ -246,7 +216,11 @@ async def find(chain: AwsChain, role: str, profile: str | None, region: str | No
         raise sts_errors.chain_error(error, call, profile) from None
 
 
-async def _find_in(session: Any, call: sts_errors.Call, profile: str | None) -> Found | None:
+def _call(role: str, profile: str | None) -> Call:
+    return Call(role, f'AWS credentials of profile "{profile}"' if profile else "AWS credentials")
+
+
+async def _find_in(session: Any, call: Call, profile: str | None) -> Found | None:
     """The same, of a session; may block."""
     role = call.role
     try:
@@ -256,16 +230,32 @@ async def _find_in(session: Any, call: sts_errors.Call, profile: str | None) -> 
                 if credentials is None:
                     if (missing := shortage()) is not None:  # botocore takes a file it cannot open for an empty one
                         raise Unreachable(f'role "{role}": {call}: {missing[0]}', missing[1])
+                    aws_files.check_readable(aws_files.CREDENTIALS)
                     return None
                 frozen = await _frozen(credentials, call)
+                aws_files.check_key(frozen, credentials.method)
     except _FAILURES as error:
-        raise sts_errors.chain_error(error, call, profile) from None  # its text may hold an answer, and that a secret
+        if isinstance(error, _UNEXPECTED) and (broken := endpoint_setting.is_broken(session)) is not None:
+            error = broken
+        raise sts_errors.chain_error(_of_files(error), call, profile) from None  # its text may hold a secret
     if are_swapped(frozen.access_key or "", frozen.secret_key or ""):
         raise swapped(f'role "{role}": {call} of {credentials.method}')
     return Found(session, frozen, credentials.method, _end(credentials))
 
 
-async def _frozen(credentials: Any, call: sts_errors.Call) -> Any:
+def _of_files(error: Exception) -> Exception:
+    """The error for a file that cannot be read, where that may be why something is missing; else the same. Blocks."""
+    if isinstance(error, _MISSING):
+        try:
+            aws_files.check_variables()
+            is_profile = isinstance(error, ProfileNotFound)
+            aws_files.check_readable(*((aws_files.CONFIG, aws_files.CREDENTIALS) if is_profile else ()))
+        except SettingError as reason:
+            return reason
+    return error
+
+
+async def _frozen(credentials: Any, call: Call) -> Any:
     try:
         return await credentials.get_frozen_credentials()
     except RuntimeError:  # botocore's way to say that they are dead, and were so still after it had renewed them

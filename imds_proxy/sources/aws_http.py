@@ -11,7 +11,7 @@ import asyncio
 import math
 import os
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -23,11 +23,16 @@ from botocore.httpsession import get_cert_path
 from yarl import URL
 
 from imds_proxy.config_http import is_private_channel, is_this_host
-from imds_proxy.sources.tls import KeptContexts
+from imds_proxy.errors import Invalid
+from imds_proxy.host.open_files import exhausted
+from imds_proxy.sources.host_settings import SettingError
+from imds_proxy.sources.proxy import proxy_url, variable
+from imds_proxy.sources.tls import KeptContexts, bundle_error
 from imds_proxy.threads import OneByOne
 
 _LARGEST: Final = 1 << 20  # bytes; what STS and IAM Identity Center answer is a few thousand
 _PIECE: Final = 65536
+_SERVER_ERROR: Final = 500
 _REDIRECT: Final = range(300, 400)
 _ENDPOINTS: Final = "AWS_ENDPOINT_URL"  # for every service, and with _SERVICE for one
 
@@ -87,7 +92,7 @@ class Network:
         looked_at, context = self._latest.get(path, (-math.inf, None))
         if context is None or now - looked_at >= LOOKED_AT_EVERY:
             beside = self._making.setdefault(path, OneByOne())
-            make = session._build_verify_context  # noqa: SLF001 - its only way
+            make = partial(_trusting, session, path)
             context = await beside.do(self._contexts.get, (path,), make, within=None)
             self._latest[path] = now, context
         return context
@@ -98,6 +103,15 @@ class Network:
         if self._connector is None or self._loop is not loop:
             self._loop, self._connector = loop, aiohttp.TCPConnector(limit=0, force_close=True)
         return self._connector
+
+
+def _trusting(session: AIOHTTPSession, path: str) -> ssl.SSLContext:
+    try:
+        return session._build_verify_context()  # type: ignore[no-any-return]  # noqa: SLF001 - its only way
+    except OSError as error:  # ssl.SSLError is one
+        if exhausted(error) is not None:
+            raise
+        raise SettingError(bundle_error(path, error)) from None
 
 
 class _Careful:
@@ -125,12 +139,38 @@ class _Careful:
             raise InTheClearError(url)
         if url.scheme == "http" and is_this_host(str(url)):
             options["proxy"] = None  # it would read what is for this host
+        if proxy := options.get("proxy"):
+            _check_proxy(url.scheme, str(proxy))
         if url.scheme == "https" or str(options.get("proxy")).startswith("https:"):
             options["ssl"] = await self._tls()
         async with self._session.request(method, url=url, **options, allow_redirects=False) as response:
             if response.status in _REDIRECT:
                 raise UnsafeAnswerError(f"it answered {response.status}, which sends elsewhere")
-            return _Answer(str(response.url), response.status, response.raw_headers, await _read(response.content))
+            body = _of_aws(response.status, await _read(response.content), options["headers"])
+            return _Answer(str(response.url), response.status, response.raw_headers, body)
+
+
+def _of_aws(status: int, body: bytes, asked: Mapping[str, str]) -> bytes:
+    """The body; none of a server error that some gateway words, which botocore would take for a bad answer of AWS's.
+
+    Args:
+        status: Of the answer.
+        body: Of the answer.
+        asked: The request's headers: who is asked by a form answers in XML, and in JSON who is not.
+    """
+    if status < _SERVER_ERROR:
+        return body
+    is_form = asked.get("Content-Type", "").startswith("application/x-www-form-urlencoded")
+    begins, ends = (b"<", b"Response>") if is_form else (b"{", b"}")
+    return body if body.strip().startswith(begins) and body.strip().endswith(ends) else b""
+
+
+def _check_proxy(scheme: str, proxy: str) -> None:
+    """Raise SettingError for what can be no proxy, by the environment's own words: botocore has changed them."""
+    try:
+        proxy_url(scheme, os.environ.get(variable(scheme)) or proxy)
+    except Invalid as error:
+        raise SettingError(error) from None
 
 
 async def _read(content: Any) -> bytes:

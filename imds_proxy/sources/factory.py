@@ -4,9 +4,10 @@
 so that a host pays for what it uses.
 """
 
+import asyncio
 import contextlib
 import importlib
-import os
+import logging
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,14 +15,22 @@ from typing import TYPE_CHECKING
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
 from imds_proxy.config_role_common import RoleConfig
+from imds_proxy.config_roles import RolesAnywhereConfig, StsConfig
 from imds_proxy.credentials import Credentials
-from imds_proxy.errors import Invalid
+from imds_proxy.errors import ConfigError, Invalid
+from imds_proxy.extras import how_to_install
 from imds_proxy.host.file_watcher import FileWatcher
-from imds_proxy.sources.interface import Context, Source
+from imds_proxy.partitions import USUAL, is_known, nearest
+from imds_proxy.sources.aws_region import named_region
+from imds_proxy.sources.aws_settings import find_variants
+from imds_proxy.sources.interface import Context, Source, unexpected
 from imds_proxy.sources.tls import KeptContexts
+from imds_proxy.threads import in_thread
 
 if TYPE_CHECKING:
     from imds_proxy.sources.aws_chain import AwsChain
+
+log = logging.getLogger(__name__)
 
 
 class SourceFactory:
@@ -37,22 +46,52 @@ class SourceFactory:
         self._watcher = watcher or FileWatcher()
         self._tls = KeptContexts()
         self.region: str | None = None
-        """The region that somebody named: the config, the environment or the AWS profile; None where nobody did."""
+        """The region that somebody named: the config, the environment or the AWS profile; None where nobody did, or
+        named what is no region."""
+        self._no_region = ""
+        self._variants = USUAL
+
+    async def look_for_region(self, config: Config, within: float) -> None:
+        """Have a quick look for the region, before anybody asks for it; `prepare` finds it for good."""
+        with contextlib.suppress(TimeoutError, ConfigError):
+            async with asyncio.timeout(within):
+                self.region = await in_thread(named_region, config.region)
 
     def prepare(self, config: Config) -> None:
-        """Import what the config needs and find the region. Takes its time: call it beside the loop."""
-        self.region = config.region or os.environ.get("AWS_REGION") or self._chain.region()
+        """Import what the config needs and find AWS's settings. Takes its time: call it beside the loop."""
+        self._no_region = ""
+        try:
+            self.region = named_region(config.region)
+        except ConfigError as error:  # the roles that need it say so at every attempt; the others go on
+            self.region, self._no_region = None, error.message
+        if self._no_region:
+            log.error("the region that is set is not used", extra={"error": self._no_region})
+        if self.region is not None and not is_known(self.region):
+            extra = {"region": self.region} | ({"nearest": near} if (near := nearest(self.region)) else {})
+            log.warning("this host's botocore knows no such region; it is called all the same", extra=extra)
+        if any(isinstance(settings, RolesAnywhereConfig) for settings in config.roles.values()):
+            self._variants = find_variants(lambda: self._chain)
         for settings in config.roles.values():
-            with contextlib.suppress(ModuleNotFoundError):  # `make` tells of it
+            try:
                 importlib.import_module(_module(settings))
+            except ModuleNotFoundError as error:  # `make` tells of it
+                how_to_install(settings.source, str(error.name))
+            except Exception:  # noqa: BLE001, S110 - the same
+                pass
 
     def make(self, name: str, settings: RoleConfig, parent: Callable[[], Credentials | None]) -> Source:
         """The source of one role; `parent` gives the credentials of the role it is obtained with, if there is one."""
-        context = Context(self._clock, lambda: self._chain, self.region, parent, self._tls, self._watcher)
+        if self._no_region and isinstance(settings, StsConfig) and not settings.sts_regions:
+            error = Invalid(f'role "{name}": {self._no_region}', "correct it there, or set region in the config")
+            return _Unusable(error)
+        chain, tls, watcher = (lambda: self._chain), self._tls, self._watcher
+        context = Context(self._clock, chain, self.region, parent, tls, watcher, self._variants)
         try:
             source: Source = importlib.import_module(_module(settings)).make(name, settings, context)
         except ModuleNotFoundError as error:
-            return _NotInstalled(name, settings.source, str(error.name))
+            return _Unusable(not_installed(name, settings.source, str(error.name)))
+        except Exception as error:  # noqa: BLE001 - the other roles go on
+            return _Unusable(unexpected(name, error))
         return source
 
     @cached_property
@@ -62,17 +101,30 @@ class SourceFactory:
         return AwsChain()
 
 
-class _NotInstalled(Source):
-    """A source whose extra is missing: the other roles go on."""
+class _Unusable(Source):
+    """In place of a source that cannot be made: the other roles go on."""
 
-    def __init__(self, role: str, source: str, module: str) -> None:
-        self._error = Invalid(
-            f'role "{role}": source = "{source}" needs the Python package {module}, which is not installed',
-            f'pip install "imds-proxy[{source}]"',
-        )
+    def __init__(self, error: Invalid) -> None:
+        self._error = error
 
     async def fetch(self) -> Credentials:
         raise self._error
+
+
+def not_installed(role: str, source: str, module: str) -> Invalid:
+    """What is said of a source whose extra is missing."""
+    return Invalid(
+        f'role "{role}": source = "{source}" needs the Python package {module}, which is not installed',
+        how_to_install(source, module),
+    )
+
+
+def judge(name: str, settings: RoleConfig) -> None:
+    """Raise Invalid where the extra of a role's source is not installed."""
+    try:
+        importlib.import_module(_module(settings))
+    except ModuleNotFoundError as error:
+        raise not_installed(name, settings.source, str(error.name)) from None
 
 
 def _module(settings: RoleConfig) -> str:

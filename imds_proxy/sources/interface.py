@@ -12,7 +12,9 @@ from imds_proxy.config_role_common import RoleConfig
 from imds_proxy.credentials import Credentials, timestamp
 from imds_proxy.errors import Denied, Invalid
 from imds_proxy.host.file_watcher import FileWatcher
+from imds_proxy.partitions import USUAL, Variants
 from imds_proxy.sources.tls import KeptContexts
+from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import CertificateStats
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class Context:
         parent: The live credentials of the role that this one is obtained with (`RoleConfig.parent`).
         tls: The TLS contexts of all sources.
         watcher: Of the files of all sources.
+        variants: Which of AWS's endpoints a source calls that calls them without botocore.
     """
 
     clock: Clock
@@ -79,6 +82,7 @@ class Context:
     parent: Callable[[], Credentials | None]
     tls: KeptContexts = field(default_factory=KeptContexts)
     watcher: FileWatcher = field(default_factory=FileWatcher)
+    variants: Variants = USUAL
 
 
 async def obtain(role: str, source: Source, clock: Clock) -> Credentials:
@@ -104,3 +108,9 @@ async def obtain(role: str, source: Source, clock: Clock) -> Credentials:
             "have it hand out temporary credentials with their true expiration",
         )
     return credentials
+
+
+def unexpected(role: str, error: Exception) -> Invalid:
+    """The error for an exception that nobody thought of; without its text, which may hold a secret."""
+    advice = "this is a defect of imds-proxy: please report this line"
+    return Invalid(f'role "{role}": unexpected {told(error)}', advice)

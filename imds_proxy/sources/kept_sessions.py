@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from aiobotocore.credentials import AioCredentials
 
+from imds_proxy.sources import aws_files
 from imds_proxy.sources.signing_guard import COMPONENT, SigningGuard
 
 KEPT: Final = 1.0
@@ -25,8 +26,6 @@ _MOST: Final = 64
 """Profiles."""
 _UNCHANGING: Final = {"env", "shared-credentials-file", "config-file"}
 """What botocore calls credentials that are in the environment or the files as they stand."""
-
-_FILES: Final = (("AWS_CONFIG_FILE", "~/.aws/config"), ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"))
 
 _Shape = tuple[dict[str, str], tuple[tuple[int, ...] | None, ...]]
 
@@ -103,8 +102,7 @@ def _shape() -> _Shape | None:
 
 def _signatures() -> Iterator[tuple[int, ...] | None]:
     """Inode, times, size and device of each of the AWS files; None where there is none."""
-    for variable, usual in _FILES:
-        path = os.path.expanduser(os.path.expandvars(os.environ.get(variable, usual)))  # noqa: PTH111 - as botocore
+    for path in aws_files.paths():
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - beside the line below
                 yield 0, 2**63, 0, 0, 0  # what a pipe gives next is not known, and to open it takes it

@@ -5,35 +5,23 @@ be. In: a certificate, its chain, and what signs. Out: a `KeyPair`. Errors: Inva
 a date that is not within the certificate's.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from imds_proxy.credentials import timestamp
 from imds_proxy.errors import Denied, Invalid
-from imds_proxy.sources.redaction import printable
+from imds_proxy.sources.certificate import Certificate
 from imds_proxy.sources.x509_signature import Algorithm
 
 _CURVES: Final = {"secp256r1", "secp384r1", "secp521r1"}
-_TOO_WEAK: Final = hashes.SHA1 | hashes.MD5
+_VERSION: Final = 3
 _PROBE: Final = b"imds-proxy: does this key belong to this certificate?"
 _ISSUE: Final = "have the CA issue an end entity certificate for IAM Roles Anywhere"
-
-_PARTS: Final[dict[str, Callable[[x509.Certificate], object]]] = {
-    "the subject": lambda certificate: certificate.subject.rfc4514_string(),
-    "the issuer": lambda certificate: certificate.issuer.rfc4514_string(),
-    "the serial number": lambda certificate: certificate.serial_number,
-    "the dates": lambda certificate: (certificate.not_valid_before_utc, certificate.not_valid_after_utc),
-    "the public key": lambda certificate: certificate.public_key(),
-    "the algorithm of the signature": lambda certificate: certificate.signature_hash_algorithm,
-    "an extension": lambda certificate: list(certificate.extensions),
-}
-_PARTS_OF_CHAIN: Final = ("the subject", "the issuer")
 
 Sign = Callable[[bytes], bytes]
 
@@ -49,66 +37,53 @@ class KeyPair:
         sign: Signs a message, by SHA-256; may take as long as a token does.
     """
 
-    certificate: x509.Certificate
-    chain: tuple[x509.Certificate, ...]
+    certificate: Certificate
+    chain: tuple[Certificate, ...]
     algorithm: Algorithm
     sign: Sign = field(repr=False, compare=False)
 
     @property
     def serial(self) -> int:
         """The certificate's serial number."""
-        return self.certificate.serial_number
+        return self.certificate.serial
 
     @property
     def certificate_der(self) -> bytes:
         """The certificate in DER."""
-        return _der(self.certificate)
+        return self.certificate.der
 
     @property
     def chain_der(self) -> tuple[bytes, ...]:
         """The chain in DER."""
-        return tuple(map(_der, self.chain))
+        return tuple(each.der for each in self.chain)
 
     @property
     def expiration(self) -> float:
         """When the certificate ends, seconds since the epoch."""
-        return self.certificate.not_valid_after_utc.timestamp()
+        return self.certificate.ends
 
     @property
     def issued(self) -> float:
         """When the certificate begins, seconds since the epoch."""
-        return self.certificate.not_valid_before_utc.timestamp()
+        return self.certificate.begins
 
     def __str__(self) -> str:
-        subject = printable(self.certificate.subject.rfc4514_string()) or "no subject"
-        return f"{subject}, serial {self.serial:x}, until {timestamp(self.expiration)}"
+        return str(self.certificate)
 
 
-def readable(role: str, path: str, first: x509.Certificate, rest: Iterable[x509.Certificate]) -> None:
-    """Raise Invalid where a part of a certificate cannot be read that is needed later.
-
-    cryptography reads a certificate's parts only when they are asked for, and has no common error for what it cannot
-    read: after this, nothing about these certificates raises any more.
-
-    Args:
-        role: For the message.
-        path: Of their file, for the message.
-        first: The host's own.
-        rest: The others.
-    """
-    for certificate in (first, *rest):
-        parts = _PARTS if certificate is first else _PARTS_OF_CHAIN
-        for name in parts:
-            try:
-                _PARTS[name](certificate)
-            except Exception:  # noqa: BLE001 - see above
-                whose = "the certificate" if certificate is first else "a certificate of the chain"
-                raise Invalid(f'role "{role}": {path}: {name} of {whose} cannot be read', _ISSUE) from None
+def public_key(role: str, certificate: Certificate) -> object:
+    """The certificate's key; raises Invalid where it is of a kind that is not known here."""
+    try:
+        return serialization.load_der_public_key(certificate.public_key)
+    except (ValueError, UnsupportedAlgorithm):
+        raise Invalid(
+            f'role "{role}": the public key of the certificate ({certificate}) cannot be read', _ISSUE
+        ) from None
 
 
-def algorithm_of(role: str, certificate: x509.Certificate) -> Algorithm:
+def algorithm_of(role: str, certificate: Certificate) -> Algorithm:
     """Which of AWS's two signatures the certificate's key makes; raises Invalid for a kind of key that has none."""
-    key = certificate.public_key()
+    key = public_key(role, certificate)
     if isinstance(key, rsa.RSAPublicKey):
         return "RSA"
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
@@ -118,7 +93,7 @@ def algorithm_of(role: str, certificate: x509.Certificate) -> Algorithm:
 
 def belongs(role: str, pair: KeyPair) -> None:
     """Prove that the key is the certificate's own: raises Invalid, or what the token says."""
-    key, signature = pair.certificate.public_key(), pair.sign(_PROBE)
+    key, signature = public_key(role, pair.certificate), pair.sign(_PROBE)
     try:
         if isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, _PROBE, padding.PKCS1v15(), hashes.SHA256())
@@ -153,22 +128,14 @@ def alive(role: str, pair: KeyPair, now: float) -> None:
         )
 
 
-def _faults(certificate: x509.Certificate) -> list[str]:
-    if certificate.version is not x509.Version.v3:
+def _faults(certificate: Certificate) -> list[str]:
+    if certificate.version != _VERSION:
         return ["it is no X.509 v3 certificate"]
-    extensions = [extension.value for extension in certificate.extensions]
     faults = []
-    if certificate.serial_number <= 0:
-        faults.append("its serial number is not positive")
-    if isinstance(certificate.signature_hash_algorithm, _TOO_WEAK):
+    if certificate.is_weak:
         faults.append("it is signed with SHA-1 or MD5")
-    for value in extensions:
-        if isinstance(value, x509.BasicConstraints) and value.ca:
-            faults.append("it is a CA certificate")
-        if isinstance(value, x509.KeyUsage) and not value.digital_signature:
-            faults.append("its key usage has no digitalSignature")
+    if certificate.is_ca:
+        faults.append("it is a CA certificate")
+    if certificate.may_sign is False:
+        faults.append("its key usage has no digitalSignature")
     return faults
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.DER)

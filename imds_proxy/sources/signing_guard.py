@@ -20,9 +20,9 @@ from urllib.parse import parse_qsl
 from botocore import UNSIGNED
 from botocore.auth import AUTH_TYPE_MAPS, SIGV4_TIMESTAMP, SigV4Auth
 
-from imds_proxy.access_key import SWAPPED, SWAPPED_ADVICE, are_swapped
+from imds_proxy.access_key import SWAPPED, SWAPPED_ADVICE, are_swapped, fault
 from imds_proxy.credentials import Secret
-from imds_proxy.errors import Denied
+from imds_proxy.errors import Denied, Invalid
 from imds_proxy.sources.redaction import secrets_of_header
 
 COMPONENT: Final = "imds_proxy_signing_guard"
@@ -49,9 +49,13 @@ class SigningGuard:
         return iter((*self._ids, *self._noted))
 
     def check(self, key_id: str, secret_key: str, token: str | None) -> None:
-        """Note a pair that is about to sign; raises Denied where the two are swapped."""
+        """Note a pair that is about to sign; raises Denied where they are swapped, Invalid for what no header takes."""
         if are_swapped(key_id, secret_key):
             raise swapped(self._whose)
+        parts = ("access key id", key_id), ("secret key", secret_key), ("session token", token or "-")
+        for name, value in parts:
+            if (what := fault(value)) is not None:
+                raise Invalid(f"{self._whose}: the {name} {what}", "write it again where it comes from")
         self._ids[key_id] = None
         self._note(secret_key)
         self._note(token or "")

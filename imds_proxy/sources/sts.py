@@ -20,20 +20,21 @@ from imds_proxy.clock import Clock
 from imds_proxy.config_roles import StsConfig
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
+from imds_proxy.partitions import of_arn
 from imds_proxy.sources import session_name, sts_errors
+from imds_proxy.sources.aws_call import Call
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import Base, frozen
+from imds_proxy.sources.host_settings import SettingError
 from imds_proxy.sources.kept_clients import Endpoint
 from imds_proxy.sources.signing_guard import sent_by, signing
-from imds_proxy.sources.sts_errors import Call
 from imds_proxy.threads import in_thread
 
 log = logging.getLogger(__name__)
 
 _TIME_LIMIT: Final = 20.0
 _WHO_AM_I_TIME_LIMIT: Final = 5.0
-_PARTITION_REGIONS: Final = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
-_NO_ANSWER: Final = (BotoCoreError, ResponseParserError, OSError, TimeoutError)
+_NO_ANSWER: Final = (BotoCoreError, ResponseParserError, SettingError, OSError, TimeoutError)
 # What botocore's parser raises for an answer that is XML, but none of STS's.
 _CALLER: Final = re.compile(r"arn:aws[a-z-]*:(?:iam|sts)::\d{12}:[!-~]{1,1024}", re.ASCII)
 _UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
@@ -174,8 +175,8 @@ def observe_refusal(clock: Clock, error: ClientError, endpoint: str) -> None:
 
 def fallback_region(role: str, role_arn: str | None) -> str:
     """Where STS is called when nobody said a region."""
-    region = _PARTITION_REGIONS.get(role_arn.split(":")[1] if role_arn else "aws", "us-east-1")
-    log.info("no region is set: using STS of the partition's first one", extra={"role": role, "region": region})
+    region = of_arn(role_arn).global_region
+    log.info("no region is set: using STS of the partition's global one", extra={"role": role, "region": region})
     return region
 
 

@@ -4,19 +4,17 @@ AWS pages: "Common errors" of the STS API reference, "Troubleshoot IAM roles" of
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import ClientHttpProxyError
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from imds_proxy.clock import skew_advice
-from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
 from imds_proxy.host.open_files import exhausted, shortage
-from imds_proxy.sources.aws_http import InTheClearError, UnsafeAnswerError
+from imds_proxy.sources.aws_call import Call
+from imds_proxy.sources.host_settings import SettingError
+from imds_proxy.sources.no_answer import NOT_AWS, without_answer
 from imds_proxy.sources.redaction import hidden
 from imds_proxy.sources.retry_after import retry_after
 
@@ -39,28 +37,6 @@ _BAD_BASE = {
 }
 _CLOCK_WORDS = ("Signature expired", "Signature not yet current", "RequestTimeTooSkewed", "RequestExpired")
 _TOO_MANY, _SERVER_ERROR = 429, 500
-_NOT_AWS = "check sts_endpoint and the proxy: something between here and AWS answers in its place"
-_CLEAR_TEXT = "let it begin with https:, or go away; a role's own sts_endpoint may be http:, with allow_http = true"
-_CONFIGURATION = "correct the daemon's AWS configuration"
-_CA_ADVICE = "AWS_CA_BUNDLE, or ca_bundle in the AWS profile, names a file that is missing or may not be read"
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What was tried, for the message: never holds a secret."""
-
-    role: str
-    action: str
-    target: str = ""
-    endpoint: str = ""
-    identity: str = ""
-    """Who called: an ARN where known, else which provider of the chain the key came from and its last four."""
-    sent: Iterable[Secret | str] = field(default=(), repr=False)
-    """The secrets that were sent: nothing of them is shown of what the other end says."""
-
-    def __str__(self) -> str:
-        said = (("", self.action), ("on ", self.target), ("as ", self.identity), ("at ", self.endpoint))
-        return " ".join(f"{word}{value}" for word, value in said if value)
 
 
 def translate(error: Exception, call: Call, *, trust: str = "", skew: float = 0.0) -> SourceError:
@@ -75,41 +51,28 @@ def translate(error: Exception, call: Call, *, trust: str = "", skew: float = 0.
     if isinstance(error, boto.ClientError):
         return _from_answer(error, call, trust, skew)
     if (missing := exhausted(error)) is not None:
-        return Unreachable(_message(call, missing[0]), missing[1])
+        return Unreachable(call.message(missing[0]), missing[1])
     if isinstance(error, ResponseParserError):  # its text holds the answer, which may hold a secret
-        who = "STS" if call.action.startswith("sts:") else "AWS"
-        return Invalid(_message(call, f"the answer is not what {who} sends"), _NOT_AWS)
-    if isinstance(error, boto.HTTPClientError) and (told := _from_cause(error.kwargs.get("error"), call)):
-        return told
-    for kind, translated in _WITHOUT_ANSWER:
-        if isinstance(error, kind):
-            return translated(_message(call, _text(error, call)), _advice_without_answer(error, call))
-    return Invalid(_message(call, f"{type(error).__name__}: {_text(error, call)}"), _CONFIGURATION)
-
-
-def _from_cause(cause: object, call: Call) -> SourceError | None:
-    """What botocore's errors of HTTP do not tell, or would tell with a piece of the answer."""
-    if isinstance(cause, UnsafeAnswerError):
-        return Invalid(_message(call, str(cause)), _NOT_AWS)
-    if isinstance(cause, InTheClearError):
-        return Invalid(_message(call, str(cause)), _CLEAR_TEXT)
-    if isinstance(cause, FileNotFoundError | PermissionError):
-        return Invalid(_message(call, f"a file of TLS cannot be read: {cause.strerror}"), _CA_ADVICE)
-    return None
+        return Invalid(call.message(f"the answer is not what {'STS' if call.is_of_sts else 'AWS'} sends"), NOT_AWS)
+    return without_answer(error, call)
 
 
 def chain_error(error: Exception, call: Call, profile: str | None) -> SourceError:
     """The error of ours for what went wrong while the daemon's own AWS credentials were looked up."""
     if (missing := exhausted(error) or shortage()) is not None:  # botocore takes a file it cannot open for an empty one
-        return Unreachable(_message(call, missing[0]), missing[1])
+        return Unreachable(call.message(missing[0]), missing[1])
     option = f" --profile {profile}" if profile else ""
     if isinstance(error, boto.SSOError | boto.TokenRetrievalError):
-        return Denied(_message(call, _text(error, call)), f"as the user the daemon runs as: aws sso login{option}")
+        return Denied(call.message(hidden(error, call.sent)), f"as the user the daemon runs as: aws sso login{option}")
+    if isinstance(error, boto.LoginInsufficientPermissions):
+        return Denied(
+            call.message(hidden(error, call.sent)), "let who signed in call signin:CreateOAuth2Token (IAM policy)"
+        )
     if isinstance(error, boto.LoginError):
-        return Denied(_message(call, _text(error, call)), f"as the user the daemon runs as: aws login{option}")
+        return Denied(call.message(hidden(error, call.sent)), f"as the user the daemon runs as: aws login{option}")
     by_hand = f"as the user the daemon runs as, aws sts get-caller-identity{option} shows what to mend"
-    if not isinstance(error, boto.BotoCoreError | boto.ClientError | ResponseParserError | OSError):
-        return Invalid(_message(call, f"what was found cannot be used ({type(error).__name__})"), by_hand)
+    if not isinstance(error, boto.BotoCoreError | boto.ClientError | ResponseParserError | SettingError | OSError):
+        return Invalid(call.message(f"what was found cannot be used ({type(error).__name__})"), by_hand)
     told = translate(error, call)
     if isinstance(error, boto.ClientError) and is_about_time(error):
         return told
@@ -162,7 +125,7 @@ def _from_answer(error: Any, call: Call, trust: str, skew: float) -> SourceError
     code, _ = code_and_text(error)
     metadata = error.response.get("ResponseMetadata", {})
     status = metadata.get("HTTPStatusCode", 0)
-    message = _message(call, words(error, call))
+    message = call.message(words(error, call))
     if code in _THROTTLED or status == _TOO_MANY:
         advice = "nothing: it is retried; if it lasts, fewer hosts or roles should renew from one account"
         return Throttled(message, advice, retry_after(metadata.get("HTTPHeaders", {})))
@@ -177,7 +140,8 @@ def _from_answer(error: Any, call: Call, trust: str, skew: float) -> SourceError
             message, "STS is switched off for that region in the role's account: set another region or sts_regions"
         )
     if status >= _SERVER_ERROR:
-        return Unreachable(message, "nothing: it is retried; sts_regions may name a second region")
+        second = "; sts_regions may name a second region" if call.is_of_sts else ""
+        return Unreachable(message, f"nothing here: AWS has a fault of its own, and it is retried{second}")
     return Invalid(message, "correct this role's settings")
 
 
@@ -205,44 +169,3 @@ def principal(identity: str) -> str:
         return identity
     partition, account = identity.split(":")[1], identity.split(":")[4]
     return f"arn:{partition}:iam::{account}:role/{identity.split('/')[1]}"
-
-
-_WITHOUT_ANSWER: tuple[tuple[type[Exception], type[SourceError]], ...] = (
-    (boto.ProfileNotFound, Invalid),
-    (boto.ConfigParseError, Invalid),
-    (boto.PartialCredentialsError, Denied),
-    (boto.CredentialRetrievalError, Invalid),
-    (boto.TokenRetrievalError, Denied),
-    (boto.UnauthorizedSSOTokenError, Denied),
-    (boto.InvalidConfigError, Invalid),
-    (boto.ParamValidationError, Invalid),
-    (boto.HTTPClientError, Unreachable),
-    (boto.ConnectionError, Unreachable),
-    (TimeoutError, Unreachable),
-    (OSError, Unreachable),
-)
-
-
-def _advice_without_answer(error: Exception, call: Call) -> str:
-    if isinstance(error, boto.ProxyConnectionError):
-        return f"the proxy in HTTPS_PROXY does not answer or refuses {call.endpoint}: check it, and NO_PROXY"
-    if isinstance(error, boto.SSLError):
-        return "the endpoint's certificate is not trusted: set AWS_CA_BUNDLE to the CA your network uses"
-    if isinstance(error, boto.HTTPClientError | boto.ConnectionError | OSError):
-        return f"check DNS, route, firewall and HTTPS_PROXY towards {call.endpoint or 'AWS'}; it is retried"
-    return _CONFIGURATION
-
-
-def _message(call: Call, what: str) -> str:
-    return f'role "{call.role}": {call}: {what}'
-
-
-def _text(error: Exception, call: Call) -> str:
-    """What botocore says: it may repeat an answer, a file or a helper's words."""
-    cause = getattr(error, "kwargs", {}).get("error")
-    if type(error) is boto.HTTPClientError:  # of an answer that is no HTTP, its text has a piece
-        return f"no HTTP that can be read ({type(cause).__name__})"
-    text = hidden(error, call.sent)
-    if isinstance(cause, ClientHttpProxyError):
-        text += f" (it answered {cause.status})"
-    return text or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)

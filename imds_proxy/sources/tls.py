@@ -9,11 +9,16 @@ import ssl
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from imds_proxy.errors import Invalid, Unreachable
+from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
+from imds_proxy.host import access_advice
 from imds_proxy.host.open_files import exhausted
+from imds_proxy.sources.file_content import mistaken_ca
 from imds_proxy.sources.files import read_file
 from imds_proxy.sources.watched_files import Signature, signature
 
+BUNDLES: Final = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+_AS_PEM: Final = "name a file that begins with -----BEGIN CERTIFICATE-----"
+_LOOKED_AT: Final = 1 << 16  # bytes
 _MOST_KEPT: Final = 64
 """Contexts; one that trusts the system's CAs is 1 MB, one of a single CA a hundredth of that."""
 
@@ -70,14 +75,38 @@ def tls_context(
     except OSError as error:  # ssl.SSLError is one
         if (shortage := exhausted(error)) is not None:
             raise Unreachable(f'role "{role}": CA bundle {ca_bundle}: {shortage[0]}', shortage[1]) from None
-        reason = "it holds no CA certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
-        raise Invalid(
-            f'role "{role}": CA bundle {ca_bundle} cannot be used: {reason}',
-            "correct ca_bundle, or AWS_CA_BUNDLE in the daemon's environment",
-        ) from None
+        fault = bundle_error(ca_bundle or "of this system", error)
+        raise type(fault)(f'role "{role}": {fault.message}', fault.advice) from None
     if certificate is not None:
         show_certificate(context, role, "client ", certificate, key)
     return context
+
+
+def bundle_error(path: str, error: OSError) -> SourceError:
+    """The error for a file of CAs that OpenSSL did not read; it names no role."""
+    what, setting = f"CA bundle {path}", _setting(path)
+    if isinstance(error, PermissionError):
+        return Denied(f"{what} ({setting}) may not be read by this user", access_advice.readable(path))
+    if isinstance(error, ssl.SSLError):
+        found = mistaken_ca(_beginning(path)) or ("holds no CA certificate in PEM", _AS_PEM)
+        return Invalid(f"{what} cannot be used: it {found[0]}", f"correct {setting}: {found[1].format(path=path)}")
+    if isinstance(error, IsADirectoryError):
+        return Invalid(f"{what} cannot be used: it is a folder", f"correct {setting}: name one file, in PEM")
+    return Invalid(f"{what} cannot be used: {error.strerror}", f"correct {setting}")
+
+
+def _setting(path: str) -> str:
+    """What names a file of CAs."""
+    named = [name for name in BUNDLES if os.environ.get(name) == path]
+    return " and ".join(named) or "ca_bundle, of the role or of the AWS profile"
+
+
+def _beginning(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - beside the lines above
+            return file.read(_LOOKED_AT)
+    except OSError:
+        return b""
 
 
 def _bundle(ca_bundle: str | None) -> str | None:

@@ -7,7 +7,6 @@ AWS's STS is called by botocore; this is for Roles Anywhere and for services tha
 """
 
 import asyncio
-import contextlib
 import os
 import socket
 import ssl
@@ -16,7 +15,6 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import chain
 from typing import Final
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -24,7 +22,9 @@ from yarl import URL
 from imds_proxy import __version__
 from imds_proxy.errors import Invalid, SourceError, Unreachable
 from imds_proxy.host.open_files import exhausted
+from imds_proxy.sources.proxy import environment_proxy
 from imds_proxy.sources.redaction import hidden, secrets_of_header
+from imds_proxy.sources.region_typo import unknown_region
 
 _LARGEST: Final = 1 << 20  # bytes
 _PIECE: Final = 65536
@@ -143,25 +143,14 @@ def _proxy(role: str, url: str) -> tuple[URL | None, dict[str, str]]:
 
     Not aiohttp's own reading of the environment, which would also send what `~/.netrc` has for the host.
     """
-    target = URL(url, encoded=True)
-    if target.host is None or proxy_bypass(f"{target.host}:{target.port}"):
+    try:
+        proxy = environment_proxy(url)
+    except Invalid as error:
+        raise Invalid(f'role "{role}": {error.message}', error.advice) from None
+    if proxy is None:
         return None, {}
-    found = getproxies().get(target.scheme)
-    if not found:
-        return None, {}
-    with contextlib.suppress(ValueError):
-        proxy = URL(found if "://" in found else f"http://{found}")
-        if proxy.scheme in {"http", "https"} and proxy.host:
-            login = (
-                {"Proxy-Authorization": aiohttp.encode_basic_auth(proxy.user, proxy.password or "")}
-                if proxy.user
-                else {}
-            )
-            return proxy.with_user(None).origin(), login
-    variable = f"{target.scheme.upper()}_PROXY"
-    raise Invalid(  # it may hold a password: it is not repeated
-        f'role "{role}": {variable} is not the URL of an HTTP proxy', f"correct {variable}, as in http://proxy:3128"
-    )
+    login = {"Proxy-Authorization": aiohttp.encode_basic_auth(proxy.user, proxy.password or "")} if proxy.user else {}
+    return proxy.with_user(None).origin(), login
 
 
 def _translate(error: Exception, role: str, place: str, timeout: float) -> SourceError:
@@ -169,6 +158,10 @@ def _translate(error: Exception, role: str, place: str, timeout: float) -> Sourc
         return Unreachable(f'role "{role}": {place}: {shortage[0]}', shortage[1])
     if (tls := _tls_reason(error)) is not None:
         return Unreachable(f'role "{role}": {place}: {tls[0]}', tls[1])
+    if isinstance(error, aiohttp.ClientConnectorDNSError) and (region := unknown_region(f"https://{error.host}")):
+        return Invalid(f'role "{role}": {place}: {region[0]}', region[1])
+    if isinstance(error, aiohttp.InvalidURL | UnicodeError) or not isinstance(error, aiohttp.ClientError | OSError):
+        return Invalid(f'role "{role}": {place}: it cannot be asked ({type(error).__name__})', _NO_URL_ADVICE)
     what, advice = _network_reason(error, timeout)
     if what is None:
         return Invalid(f'role "{role}": {place}: what it answered is not HTTP', advice)
@@ -210,6 +203,7 @@ def _words(error: OSError) -> str:
     return os.strerror(known).lower() if known else "name not found"
 
 
+_NO_URL_ADVICE: Final = "correct the URL, and whatever is sent there: header values are one line of ASCII"
 _NETWORK_ADVICE: Final = "check DNS, route, firewall and HTTPS_PROXY towards it; it is retried"
 _CLOSED_ADVICE: Final = (
     "see that service's log: it may want TLS or a client certificate, or a firewall cuts; it is retried"

@@ -16,6 +16,7 @@ from imds_proxy.config_roles import WebIdentityConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import Denied, SourceError
 from imds_proxy.sources import sts_errors, web_identity_errors
+from imds_proxy.sources.aws_call import Call
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import Base
 from imds_proxy.sources.command import run_command
@@ -23,7 +24,6 @@ from imds_proxy.sources.files import read_file
 from imds_proxy.sources.interface import Context, Source
 from imds_proxy.sources.oidc_token import OidcToken, read_token
 from imds_proxy.sources.sts import Request, Sts, fallback_region
-from imds_proxy.sources.sts_errors import Call
 from imds_proxy.sources.watched_files import FileWatcher, WatchedFiles, unanswered
 from imds_proxy.threads import OneByOne
 

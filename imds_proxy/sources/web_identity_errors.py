@@ -12,8 +12,9 @@ from typing import Any, Final
 from imds_proxy.clock import Clock, skew_advice
 from imds_proxy.credentials import timestamp
 from imds_proxy.errors import Denied, SourceError, Unreachable
+from imds_proxy.sources.aws_call import Call
 from imds_proxy.sources.oidc_token import OidcToken, shown
-from imds_proxy.sources.sts_errors import Call, code_and_text, date_of, words
+from imds_proxy.sources.sts_errors import code_and_text, date_of, words
 
 _EXPIRED: Final = {"ExpiredTokenException", "ExpiredToken"}
 _REFUSED: Final = {"InvalidIdentityToken", "IDPRejectedClaim", *_EXPIRED}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from imds_proxy.config_roles import RolesAnywhereConfig
 from imds_proxy.errors import Invalid, SourceError
 from imds_proxy.sources import key_files, key_pair
+from imds_proxy.sources.file_content import mistaken_ca, mistaken_certificate, mistaken_key
 from imds_proxy.sources.key_files import KeyFiles
 from imds_proxy.sources.key_pair import KeyPair
 from imds_proxy.sources.web import WebRequest
@@ -30,6 +31,7 @@ SETTINGS = RolesAnywhereConfig(
     private_key="/etc/host.key",
 )
 IN_ONE = SETTINGS.model_copy(update={"private_key": None})
+WITH_INTERMEDIATES = SETTINGS.model_copy(update={"intermediates": "/etc/intermediates.crt"})
 AUTHORITY = Authority()
 EC, RSA = AUTHORITY.intermediate().issue(kind="p256"), AUTHORITY.issue(kind="rsa")
 DER = [each.certificate.public_bytes(Encoding.DER) for each in (EC, RSA)]
@@ -75,7 +77,7 @@ def test_a_certificate(der):
 @examples(100)
 @given(der=changed_der(CHAIN))
 def test_an_intermediate(der):
-    judged(EC.certificate_pem(), EC.key_pem(), pem(der))
+    judged(EC.certificate_pem(), EC.key_pem(), pem(der), settings=WITH_INTERMEDIATES)
     judged(EC.certificate_pem() + pem(der), EC.key_pem())
 
 
@@ -97,6 +99,13 @@ def test_pkcs12(data):
 def test_pem(text, key):
     judged(text, EC.key_pem())
     judged(EC.certificate_pem(), key)
+
+
+@examples(200)
+@given(data=st.sampled_from([*DER, *KEYS, PKCS12]).flatmap(changed_der) | st.binary(max_size=60))
+def test_what_a_file_is_called(data):
+    for words in (mistaken_certificate(data), mistaken_key(data), mistaken_ca(data)):
+        assert words is None or all(words)
 
 
 def test_what_is_changed_here_is_right_before():
@@ -155,13 +164,9 @@ def negative_serial(parts, _):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (doubled_extension, "an extension of the certificate cannot be read"),
-        (unknown_curve, "the public key of the certificate cannot be read"),
-        (unknown_signature, "the algorithm of the signature of the certificate cannot be read"),
-        (bad_subject, "the subject of the certificate cannot be read"),
-        (bad_date, "cannot be read|holds no complete certificate"),
-        (unknown_version, "holds a certificate of an unknown version"),
-        (negative_serial, "its serial number is not positive"),
+        (unknown_curve, r"the public key of the certificate \(.*\) cannot be read"),
+        (bad_date, "holds no complete certificate"),
+        (unknown_version, r"it is no X\.509 v3 certificate"),
     ],
 )
 def test_an_odd_certificate_is_told_of_in_words(change, message):
@@ -171,9 +176,14 @@ def test_an_odd_certificate_is_told_of_in_words(change, message):
     assert raised.value.advice
 
 
-def test_a_name_in_an_old_encoding_is_no_reason_to_refuse():
-    found = judged(with_part(teletex_subject), EC.key_pem())
-    assert isinstance(found, KeyPair) or "the subject" in found.message
+@pytest.mark.parametrize(
+    "change",
+    [doubled_extension, unknown_signature, bad_subject, teletex_subject, negative_serial],
+    ids=lambda f: f.__name__,
+)
+def test_what_openssl_reads_of_an_odd_certificate_is_no_reason_to_refuse(change):
+    """Companies' CAs break rules, and it is AWS that judges them."""
+    assert isinstance(judged(with_part(change), EC.key_pem()), KeyPair)
 
 
 def test_a_changed_certificate_is_still_one():

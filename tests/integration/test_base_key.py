@@ -388,7 +388,7 @@ async def test_a_key_of_the_config_file_is_not_rotated(host, monkeypatch):
 
 async def test_no_key_at_all_is_said(host):
     """The daemon would fail without a word on where to put one."""
-    host.path.unlink()
+    host.path.write_text("")
     with pytest.raises(Denied, match='there is no key in profile "default"; nothing was changed'):
         await host.rotation().run()
 

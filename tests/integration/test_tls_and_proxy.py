@@ -6,6 +6,7 @@ import pytest
 import trustme
 
 from imds_proxy.demo.aws_double import free_port
+from support.daemon import wait
 from support.network import ConnectProxy, TlsRelay
 
 
@@ -51,6 +52,19 @@ def test_a_ca_bundle_that_is_not_there_is_named(aws, sts_tls, start_daemon):
     failure = start_daemon(config=config(aws, sts_tls), environment=environment, ready=False).failure()
     assert failure["outcome"] == "invalid"
     assert "AWS_CA_BUNDLE" in failure["advice"]
+
+
+def test_a_setting_that_breaks_one_role_leaves_the_others_alone(aws, start_daemon):
+    """The daemon served nothing, for an address without a scheme."""
+    broken = 'default = true\n[roles.broken]\nrole_arn = "arn:aws:iam::123456789012:role/Deploy"\n'
+    environment = aws.environment | {"AWS_ENDPOINT_URL_STS": "localhost:4566"}
+    daemon = start_daemon(config=aws.config(broken), environment=environment, ready=False)
+    failure = daemon.failure("broken")
+    assert failure["outcome"] == "invalid"
+    assert 'AWS_ENDPOINT_URL_STS is "localhost:4566"' in failure["message"]
+    assert "http://localhost:4566" in failure["advice"]
+    wait(lambda: "credentials renewed" in daemon.log.read_text(), 10, "the other role")
+    assert daemon.credentials("deploy")["AccessKeyId"] in aws.double.issued()
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])

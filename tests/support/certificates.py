@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from imds_proxy.sources.certificate import Certificate
+
 KEYS = {
     "rsa": lambda: rsa.generate_private_key(65537, 2048),
     "p256": lambda: ec.generate_private_key(ec.SECP256R1()),
@@ -24,11 +26,21 @@ KEYS = {
 DAY = 86400.0
 
 
+def as_read(certificate):
+    """A certificate of cryptography's as the daemon reads it."""
+    return Certificate.parse(certificate.public_bytes(Encoding.DER))
+
+
 class Issued:
     """A certificate, its key, and the certificates between it and the root."""
 
     def __init__(self, certificate, key, chain=()):
         self.certificate, self.key, self.chain = certificate, key, list(chain)
+
+    @property
+    def as_read(self):
+        """The certificate as the daemon reads it."""
+        return as_read(self.certificate)
 
     @property
     def expiration(self):

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from imds_proxy.errors import Invalid
 from imds_proxy.sources import kept_sessions
 from imds_proxy.sources.aws_chain import AwsChain, find
 from imds_proxy.sources.signing_guard import sent_by
@@ -91,7 +92,8 @@ async def test_a_file_that_is_taken_away_or_comes_is_seen(files, name):
     assert await key_of(chain) == "AKIAONE"
     (files / name).rename(files / "away")
     if name == "credentials":
-        assert await find(chain, "deploy", "work") is None
+        with pytest.raises(Invalid, match=r"AWS_SHARED_CREDENTIALS_FILE names .*credentials, which does not exist"):
+            await find(chain, "deploy", "work")
     (files / "away").rename(files / name)
     assert await key_of(chain) == "AKIAONE"
 

@@ -1,9 +1,9 @@
 """Certificates and keys in every form that people keep them in, and what is said about those that will not do."""
 
+import codecs
 import time
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import PrivateFormat
@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat
 from imds_proxy.config_roles import RolesAnywhereConfig
 from imds_proxy.errors import Denied, Invalid, SourceError
 from imds_proxy.sources import key_files, key_pair
-from support.certificates import DAY, KEYS, Authority, Issued, put
+from imds_proxy.sources.certificate import of_pem
+from support.certificates import DAY, KEYS, Authority, Issued, as_read, put
 from support.roles_anywhere import PROFILE, ROLE, TRUST_ANCHOR
 
 PASSPHRASE = b"correct horse battery staple"
@@ -67,6 +68,13 @@ def load(tmp_path):
     return load
 
 
+def test_files_that_windows_wrote_are_read(host, load):
+    """Its editors put a byte order mark first: the passphrase would be a wrong one."""
+    mark = codecs.BOM_UTF8
+    key, secret = host.key_pem(passphrase=PASSPHRASE), mark + PASSPHRASE + b"\r\n"
+    assert load(certificate=mark + host.certificate_pem(), private_key=mark + key, passphrase_file=secret)
+
+
 def refused(load, kind=Invalid, **contents):
     with pytest.raises(SourceError) as caught:
         load(**contents)
@@ -95,20 +103,20 @@ def test_every_kind_of_key_is_read_in_every_form(company, load, kind, form, pass
 def test_pkcs12_is_read_with_and_without_a_passphrase(host, load, passphrase):
     extra = {"passphrase_file": passphrase} if passphrase else {}
     pair = load(certificate=host.pkcs12(passphrase), **extra)
-    assert pair.certificate == host.certificate
-    assert list(pair.chain) == host.chain[:1]
+    assert pair.certificate == host.as_read
+    assert list(pair.chain) == [as_read(host.chain[0])]
 
 
 def test_pkcs12_may_hold_the_certificate_alone(host, load):
     """A key that is kept apart is the one that is used."""
     bundle = Issued(host.certificate, host.key, host.chain).pkcs12()
-    assert load(certificate=bundle, private_key=host.key_pem()).certificate == host.certificate
+    assert load(certificate=bundle, private_key=host.key_pem()).certificate == host.as_read
 
 
 def test_certificate_key_and_intermediates_may_be_in_one_file(host, load):
     pair = load(certificate=host.key_pem() + host.certificate_pem(chain=True))
-    assert pair.certificate == host.certificate
-    assert list(pair.chain) == host.chain[:1]
+    assert pair.certificate == host.as_read
+    assert list(pair.chain) == [as_read(host.chain[0])]
 
 
 def test_intermediates_have_a_file_and_the_root_is_left_at_home(host, load):
@@ -116,7 +124,7 @@ def test_intermediates_have_a_file_and_the_root_is_left_at_home(host, load):
     pair = load(
         certificate=host.certificate_pem(chain=True), private_key=host.key_pem(), intermediates=host.chain_pem()
     )
-    assert list(pair.chain) == host.chain[:1]
+    assert list(pair.chain) == [as_read(host.chain[0])]
     assert len(host.chain) == 2
 
 
@@ -182,14 +190,14 @@ def test_a_certificate_without_key_usage_is_for_aws_to_judge(company, load):
 
 
 def test_a_weak_signature_on_the_certificate_is_named():
-    certificate = x509.load_pem_x509_certificate(SHA1_CERTIFICATE)
+    (certificate,) = of_pem(SHA1_CERTIFICATE)
     pair = key_pair.KeyPair(certificate, (), "ECDSA", lambda _: b"")
     with pytest.raises(Invalid, match="it is signed with SHA-1 or MD5"):
         key_pair.acceptable("host", pair, time.time())
 
 
 def test_a_certificate_of_version_1_is_named():
-    certificate = x509.load_pem_x509_certificate(V1_CERTIFICATE)
+    (certificate,) = of_pem(V1_CERTIFICATE)
     pair = key_pair.KeyPair(certificate, (), "ECDSA", lambda _: b"")
     with pytest.raises(Invalid, match=r"it is no X\.509 v3 certificate"):
         key_pair.acceptable("host", pair, time.time())
@@ -216,10 +224,10 @@ def test_a_torn_file_is_refused(host, load, part):
         return content[: int(len(content) * part)]
 
     certificate, key = host.certificate_pem(), host.key_pem()
-    refused(load, Invalid if part else Denied, certificate=torn(certificate), private_key=key)
+    refused(load, certificate=torn(certificate), private_key=key)
     error = refused(load, certificate=certificate, private_key=torn(key))
-    assert "holds no complete private key" in error.message
-    refused(load, Denied, certificate=torn(host.pkcs12()))
+    assert ("holds no complete private key" if part else "is empty") in error.message
+    refused(load, Denied if part else Invalid, certificate=torn(host.pkcs12()))
 
 
 def test_a_damaged_key_is_refused(host, load):
@@ -256,7 +264,8 @@ def test_a_certificate_without_its_key_says_what_to_set(host, load):
 def test_a_request_for_a_certificate_is_no_certificate(host, load):
     request = b"-----BEGIN CERTIFICATE REQUEST-----\nMHQCAQEE\n-----END CERTIFICATE REQUEST-----\n"
     error = refused(load, certificate=request, private_key=host.key_pem())
-    assert "holds no complete certificate" in error.message
+    assert "holds a request for a certificate (CSR)" in error.message
+    assert "give it to the CA" in error.advice
 
 
 def test_nothing_shows_a_key_or_a_passphrase(host, load, tmp_path):

@@ -10,13 +10,13 @@ import hashlib
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_proxy.sources.certificate import of_pem
 from imds_proxy.sources.key_pair import KeyPair
 from imds_proxy.sources.web import WebRequest
 from imds_proxy.sources.x509_signature import canonical_query, canonical_request, signed, string_to_sign
@@ -123,8 +123,8 @@ SIGNATURE_WITH_CHAIN = (
 def pair(*chain):
     key = load_pem_private_key(KEY, None)
     return KeyPair(
-        x509.load_pem_x509_certificate(CERTIFICATE),
-        tuple(map(x509.load_pem_x509_certificate, chain)),
+        *of_pem(CERTIFICATE),
+        tuple(certificate for pem in chain for certificate in of_pem(pem)),
         "RSA",
         lambda message: key.sign(message, padding.PKCS1v15(), hashes.SHA256()),
     )
@@ -182,7 +182,7 @@ def test_the_canonical_request_is_botocores_for_any_input(parameters, body, valu
 @pytest.mark.parametrize("kind", ["p256", "p384", "p521"])
 def test_an_ec_signature_is_der_in_hexadecimal_over_sha256(kind):
     issued = Authority().issue(kind=kind)
-    mine = KeyPair(issued.certificate, (), "ECDSA", lambda text: issued.key.sign(text, ec.ECDSA(hashes.SHA256())))
+    mine = KeyPair(issued.as_read, (), "ECDSA", lambda text: issued.key.sign(text, ec.ECDSA(hashes.SHA256())))
     request = signed(REQUEST, mine, "eu-west-1", MOMENT)
     algorithm, _, rest = request.headers["Authorization"].partition(" ")
     assert algorithm == "AWS4-X509-ECDSA-SHA256"

@@ -8,9 +8,9 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from imds_proxy.errors import Denied, Invalid, Throttled, Unreachable
+from imds_proxy.sources.aws_call import Call
 from imds_proxy.sources.aws_http import UnsafeAnswerError
 from imds_proxy.sources.sts_errors import (
-    Call,
     chain_error,
     no_base_credentials,
     principal,
@@ -69,7 +69,8 @@ WITHOUT_ANSWER = [
     (boto.ConnectTimeoutError(endpoint_url=CALL.endpoint), Unreachable, "firewall"),
     (boto.ReadTimeoutError(endpoint_url=CALL.endpoint), Unreachable, "firewall"),
     (boto.ConnectionClosedError(endpoint_url=CALL.endpoint), Unreachable, "firewall"),
-    (boto.HTTPClientError(error=ValueError("x")), Unreachable, "firewall"),
+    (boto.HTTPClientError(error=ValueError("x")), Invalid, "configuration"),
+    (boto.HTTPClientError(error=ConnectionResetError()), Unreachable, "firewall"),
     (boto.SSLError(endpoint_url=CALL.endpoint, error="self-signed"), Unreachable, "AWS_CA_BUNDLE"),
     (boto.ProxyConnectionError(proxy_url="http://proxy:3128"), Unreachable, "HTTPS_PROXY"),
     (TimeoutError(), Unreachable, "firewall"),
@@ -139,7 +140,7 @@ def test_a_proxy_that_refuses_is_named_with_its_answer():
     error = translate(boto.ProxyConnectionError(proxy_url="http://proxy:3128", error=cause), CALL)
     assert type(error) is Unreachable
     assert '"http://proxy:3128" (it answered 407)' in error.message
-    assert CALL.endpoint in error.advice
+    assert "http://USER:PASSWORD@HOST:PORT" in error.advice
 
 
 CHAIN = Call("login", 'AWS credentials of profile "work"')
