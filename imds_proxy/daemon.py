@@ -146,8 +146,10 @@ class Daemon:
         self._check_passed(self.config)
         self._state.begin(self.config.state_dir)
         self._roles.update(self.config, self._state.sessions)
+        region = self._spawn(self._sources.look_for_region(self.config, OPENED_WITHIN))
         if not await self._roles.restore(OPENED_WITHIN):
             self._state.report_hanging()
+        await region
         opens_late = not self._state.is_open
         await self._audit.follow(self.config.audit)
         self._assign_passed()

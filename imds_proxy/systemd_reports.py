@@ -38,6 +38,8 @@ class SystemdReports:
         self._outputs = outputs
         self._status = status
         self._attempted = asyncio.Event()
+        self._awaits_ready = False
+        """Whether READY was told before everything was there, and the log has not said so since."""
         self._last_status = -math.inf
         self._next_status: asyncio.TimerHandle | None = None
 
@@ -46,6 +48,7 @@ class SystemdReports:
 
         What starts after this daemon reads them at once (CODEDEPLOY.md).
         """
+        grace_is_over = False
         try:
             async with asyncio.timeout(self._config().renewal.start_grace):
                 while not self._has_first_credentials():
@@ -53,9 +56,18 @@ class SystemdReports:
                     await self._attempted.wait()
                 await self._outputs.tried()
         except TimeoutError:
-            log.warning("ready without credentials: the grace is over", extra={"missing": self._status.not_ready()})
+            grace_is_over = True
         self.ready()
-        log.info("ready", extra={"status": self._status.summary()})
+        if not self._log_ready():
+            self._awaits_ready = True
+            extra = {"status": self._status.summary(), "missing": self._status.not_ready()}
+            log.warning("started, but not ready", extra=extra | {"start_grace_is_over": grace_is_over})
+
+    def _log_ready(self) -> bool:
+        """Log `ready` if `/readyz` says so too; whether it does."""
+        if is_ready := self._status.is_ready():
+            log.info("ready", extra={"status": self._status.summary()})
+        return is_ready
 
     async def feed_watchdog(self) -> None:
         """Say that the loop turns, for as long as it does; ends at once where systemd does not watch."""
@@ -67,6 +79,8 @@ class SystemdReports:
     def attempted(self) -> None:
         """A role has been attempted: with that the first credentials may be there."""
         self._attempted.set()
+        if self._awaits_ready:
+            self._awaits_ready = not self._log_ready()
 
     def status(self) -> None:
         """How the daemon is now; soon, where it was said a moment ago: it takes a look at every role."""

@@ -54,7 +54,7 @@ class Status:
             "version": __version__,
             "started": timestamp(self._started),
             "time": timestamp(self._clock.wall()),
-            "ready": self._roles.is_ready() and not measured.not_open(),
+            "ready": self.is_ready(),
             "clock_skew_seconds": round(self._clock.skew),
             "listeners": [address for address in listeners.values() if address is not None],
             "listeners_down": down,
@@ -80,13 +80,16 @@ class Status:
         """Whether a role is handed out to somebody."""
         return self._roles.is_given(name)
 
-    def readiness(self, view: View) -> tuple[bool, dict[str, Any]]:
-        """Whether every served role has live credentials and every listener is open, and as much of why not as is seen.
+    def is_ready(self) -> bool:
+        """Whether every served role has live credentials and every listener is open.
 
         A listener of IPv6 does not count on a host without IPv6: nobody could ask there.
         """
-        not_open = self._measured.not_open()
-        ready = not self.not_ready() and not not_open
+        return self._roles.is_ready() and not self._measured.not_open()
+
+    def readiness(self, view: View) -> tuple[bool, dict[str, Any]]:
+        """What `is_ready` says, and as much of why not as is seen."""
+        ready, not_open = self.is_ready(), self._measured.not_open()
         body: dict[str, Any] = {"ready": ready}
         if view.documents:
             body["missing"] = self.missing(view)
@@ -109,16 +112,24 @@ class Status:
         }
 
     def summary(self) -> str:
-        """One line, for systemctl status, which shows it to every user: no role's name and no error text."""
+        """One line, for systemctl status, which shows it to every user: no role's name and no error text.
+
+        It begins with what `is_ready` lacks, if anything: what is served besides is served all the same.
+        """
+        parts = []
         if missing := self.not_ready():
             reasons = ", ".join(sorted({self._reason(name) for name in missing}))
-            return f"no credentials for {len(missing)} role(s): {reasons}; imds-proxy status says more"
-        kept = [keeper.last for keeper in self._roles.served().values() if not keeper.idle]
-        kept += [session for sessions in self._roles.tagged().values() for session in sessions.held()]
-        if not (held := [credentials for credentials in kept if credentials]):
-            return "serving on demand; nobody asks at this time"
-        first = min(credentials.expiration for credentials in held)
-        return f"serving {len(held)} session(s), the first expires at {timestamp(first)}"
+            parts.append(f"no credentials for {len(missing)} role(s): {reasons}")
+        if not_open := self._measured.not_open():
+            parts.append(f"{len(not_open)} listener(s) not open")
+        more = ["imds-proxy status says more"] * bool(parts)
+        live = [keeper.live() for keeper in self._roles.served().values() if not keeper.idle]
+        ends = [session.credentials.expiration for session in live if session is not None]
+        of_pods = [session for sessions in self._roles.tagged().values() for session in sessions.held()]
+        ends += [session.expiration for session in of_pods if session is not None]
+        if ends:
+            parts.append(f"serving {len(ends)} session(s), the first expires at {timestamp(min(ends))}")
+        return "; ".join([*parts, *more]) or "serving on demand; nobody asks at this time"
 
     def _base_key(self) -> dict[str, Any] | None:
         """The host's own key; None where it does not rotate."""

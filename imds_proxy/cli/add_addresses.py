@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from imds_proxy.errors import ConfigError, ImdsProxyError
+from imds_proxy.extras import how_to_install
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -115,5 +116,5 @@ def _netlink() -> "ModuleType":
     except ModuleNotFoundError as error:
         raise ImdsProxyError(
             f"add-addresses needs the Python package {error.name}, which is not installed",
-            'pip install "imds-proxy[kubernetes]"',
+            how_to_install("kubernetes", str(error.name)),
         ) from None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from imds_proxy.errors import ImdsProxyError
+from imds_proxy.extras import how_to_install
 
 
 def register(verbs: Any) -> None:
@@ -25,6 +26,6 @@ def run(options: argparse.Namespace) -> int:
     try:
         from imds_proxy.demo.show import show
     except ModuleNotFoundError as error:
-        advice = "make demo sets it up; elsewhere: pip install 'imds-proxy[demo]'"
+        advice = f"make demo sets it up; elsewhere: {how_to_install('demo', str(error.name))}"
         raise ImdsProxyError(f"the demonstration needs the extra `demo`: {error.name} is missing", advice) from None
     return show(once=options.once, clients=options.clients)

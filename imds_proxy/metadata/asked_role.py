@@ -1,7 +1,7 @@
-"""The role that is asked for at `/v1/credentials/VALUE`: a role's ARN, or its name in the config.
+"""The role that is asked for at `/v1/credentials/VALUE` or `…/security-credentials/VALUE`: its ARN, or its name.
 
-The value comes from an annotation of the pod's service account (`eks.amazonaws.com/role-arn`), but it is the client
-that sends it: it chooses among the roles that are granted, and gives no other.
+The value comes from an annotation of the pod (`eks.amazonaws.com/role-arn`, or kube2iam's `iam.amazonaws.com/role`),
+but it is the client that sends it: it chooses among the roles that are granted, and gives no other.
 """
 
 import re
@@ -16,10 +16,9 @@ NO_ROLE: Final = "?"
 """What is asked for by a value that has the form of no role; no role has this name."""
 
 _LONGEST: Final = 640  # characters; IAM has paths of 512 and names of 64
-_ROLE: Final = re.compile(
-    r"arn:aws[a-z-]*:iam::[0-9]{12}:role/([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}"
-    r"|[A-Za-z0-9_][A-Za-z0-9_+=,.@-]{0,63}"
-)
+_ARN: Final = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}"
+_ROLE: Final = re.compile(_ARN + r"|[A-Za-z0-9_][A-Za-z0-9_+=,.@-]{0,63}")
+_ROLE_WITH_PATH: Final = re.compile(_ARN + r"|([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}")
 _ENCODED: Final = re.compile(r"%(?:3A|2F|2B|3D|2C|40)", re.IGNORECASE)  # : / + = , @
 
 
@@ -34,6 +33,11 @@ def asked_role(path: str) -> str:
     """
     role = _ENCODED.sub(lambda found: unquote(found[0]), path)
     return role if len(role) <= _LONGEST and _ROLE.fullmatch(role) else NO_ROLE
+
+
+def is_role(name: str) -> bool:
+    """Whether a name has the form of a role's ARN, or of its name with or without its path."""
+    return len(name) <= _LONGEST and _ROLE_WITH_PATH.fullmatch(name) is not None
 
 
 class AskedRoles:
@@ -56,6 +60,23 @@ class AskedRoles:
         verdicts = {name: self._is(name, asked) for name in granted}
         return next((name for wanted in (True, None) for name in granted if verdicts[name] is wanted), None)
 
+    def named(self, granted: Sequence[str], asked: str) -> str | None:
+        """The granted role that an instance metadata client asks for; None: there is none, or several fit.
+
+        The list shows the name in the config. kube2iam and kiam show what a pod's annotation has, an ARN or a name with
+        its path; clients that are configured with that, or that keep it, go on asking for it.
+        """
+        if asked in granted:
+            return asked
+        if not is_role(asked):
+            return None
+        if asked.startswith("arn:"):
+            return self.among(granted, asked)
+        names = {name: self._iam_name(name) for name in granted}
+        exact = [name for name in granted if names[name] == asked]
+        fitting = exact or [name for name in granted if names[name].rpartition("/")[2] == asked]
+        return fitting[0] if len(fitting) == 1 else None
+
     def without_arn(self, granted: Sequence[str]) -> list[str]:
         """Those granted roles that can be asked for by their name alone."""
         return [name for name in granted if self._arns.get(name) is None and not _tells(self._live(name))]
@@ -67,6 +88,15 @@ class AskedRoles:
             return asked == arn
         live = self._live(name)
         return None if live is None else _is_session_of(asked, live)
+
+    def _iam_name(self, name: str) -> str:
+        """What IAM calls a role, with its path; without where only its session tells; "" where nothing does."""
+        live = self._live(name)
+        arn = self._arns.get(name) or (live.role_arn if live is not None else None)
+        if arn is not None:
+            return arn.partition(":role/")[2]
+        session = live.session_arn if live is not None else None
+        return (session or "").partition(":assumed-role/")[2].partition("/")[0]
 
     def _live(self, name: str) -> Credentials | None:
         held = keeper.live() if (keeper := self._keepers.get(name)) is not None else None

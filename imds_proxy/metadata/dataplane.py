@@ -9,6 +9,7 @@ from imds_proxy.callers.grants import Grants
 from imds_proxy.clock import Clock
 from imds_proxy.config import Config
 from imds_proxy.metadata import routes
+from imds_proxy.metadata.asked_role import AskedRoles
 from imds_proxy.metadata.container import ContainerCredentials, Sessions, error
 from imds_proxy.metadata.guard import Guard
 from imds_proxy.metadata.imds import InstanceMetadata
@@ -123,9 +124,11 @@ def data_plane(
     """
     default = config.default_role
     grants = Grants(config.grants, default)
+    role_arns = {name: role.role_arn for name, role in config.roles.items()}
     imds = InstanceMetadata(
         grants=grants,
         keepers=served,
+        asked=AskedRoles(role_arns, served),
         tokens=tokens.session,
         clock=clock,
         instance=instance_documents(config.instance, region, config.roles[default].account_id if default else None),
@@ -138,7 +141,7 @@ def data_plane(
             grants=grants,
             keepers=served,
             sessions=sessions,
-            role_arns={name: role.role_arn for name, role in config.roles.items()},
+            role_arns=role_arns,
             tokens=tokens,
             clock=clock,
             role_token_uids=frozenset({0, os.geteuid()}) if config.grants else None,

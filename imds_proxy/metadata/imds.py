@@ -8,6 +8,7 @@ from imds_proxy.callers.caller import Caller
 from imds_proxy.callers.grants import Grants
 from imds_proxy.clock import Clock
 from imds_proxy.metadata import routes
+from imds_proxy.metadata.asked_role import AskedRoles
 from imds_proxy.metadata.instance import InstanceDocuments
 from imds_proxy.metadata.message import JSON, NO_ANSWER, TEXT, Request, Response
 from imds_proxy.metadata.routes import Route
@@ -34,6 +35,7 @@ class InstanceMetadata:
     Args:
         grants: Which roles a caller may have.
         keepers: The roles that are handed out.
+        asked: Finds the granted role that a client means.
         tokens: Session tokens.
         clock: Wall time.
         instance: The other documents, from the region and the `[instance]` table.
@@ -45,6 +47,7 @@ class InstanceMetadata:
         *,
         grants: Grants,
         keepers: Mapping[str, Keeper],
+        asked: AskedRoles,
         tokens: SessionTokens,
         clock: Clock,
         instance: InstanceDocuments,
@@ -52,6 +55,7 @@ class InstanceMetadata:
     ) -> None:
         self._grants = grants
         self._keepers = keepers
+        self._asked = asked
         self._tokens = tokens
         self._clock = clock
         self._instance = instance
@@ -106,10 +110,10 @@ class InstanceMetadata:
 
     def _credentials(self, caller: Caller, route: Route) -> Found:
         """A role's document. One that has none is told at the list; here any answer aborts the C runtime (rule 16)."""
-        role = route.name
-        keeper = self._keepers.get(role) if role in self._grants.roles_for(caller) else None
-        if keeper is None:  # the same for a role that is another's and for one that does not exist
-            return 404, b"not found", TEXT, role, ""
+        role = self._asked.named(self._grants.roles_for(caller), route.name)
+        keeper = self._keepers.get(role) if role is not None else None
+        if role is None or keeper is None:  # the same for a role that is another's and for one that does not exist
+            return 404, b"not found", TEXT, route.name, ""
         held = keeper.serve()
         if held is None:
             return NO_ANSWER, b"", TEXT, role, ""

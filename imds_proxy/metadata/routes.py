@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from imds_proxy.metadata.asked_role import asked_role
+from imds_proxy.metadata.asked_role import asked_role, is_role
 
 TOKEN: Final = "token"  # noqa: S105 - a document's name
 VERSIONS: Final = "versions"
@@ -62,11 +62,16 @@ def _iam(path: list[str]) -> Route:
             return Route(INFO)
         case ["security-credentials" | "security-credentials-extended"]:
             return Route(ROLE_LIST)
-        case ["security-credentials", name]:
-            return Route(CREDENTIALS, name)
-        case ["security-credentials-extended", name]:
-            return Route(EXTENDED, name)
+        case ["security-credentials", *name] if _is_one(name):
+            return Route(CREDENTIALS, "/".join(name))
+        case ["security-credentials-extended", *name] if _is_one(name):
+            return Route(EXTENDED, "/".join(name))
     return Route(UNKNOWN)
+
+
+def _is_one(name: list[str]) -> bool:
+    """Whether the rest of a path is one role's name: kube2iam's and kiam's have the role's path in it."""
+    return len(name) == 1 or is_role("/".join(name))
 
 
 def _parts(target: str) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from imds_proxy.extras import how_to_install
 from imds_proxy.host.machine_id import is_of_this_boot, read_machine_id, stable_machine_id
 from imds_proxy.host.service_credential import read_credential
 from imds_proxy.renewal.saved import SavedSessions
@@ -72,6 +73,6 @@ def _cipher(environment: Mapping[str, str]) -> Cipher | None:
         raise StateError(
             f"the service manager gives the key {CREDENTIAL}, and encryption needs the Python package {error.name},"
             " which is not installed",
-            'pip install "imds-proxy[encrypted-state]"',
+            how_to_install("encrypted-state", str(error.name)),
         ) from None
     return Aes256Gcm(derive(credential, _SALT, b"saved sessions"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from imds_proxy.clock import Clock
 from imds_proxy.config_roles import RolesAnywhereConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
+from imds_proxy.extras import how_to_install
 from imds_proxy.sources import key_files, key_pair
 from imds_proxy.sources.key_files import KeyFiles, TokenSign
 from imds_proxy.sources.key_pair import KeyPair
@@ -148,6 +149,6 @@ def _token_key(role: str, module: str, uri: str) -> "TokenKey":
     except ModuleNotFoundError as error:
         raise Invalid(
             f'role "{role}": a key on a token needs the Python package {error.name}, which is not installed',
-            'pip install "imds-proxy[pkcs11]"',
+            how_to_install("pkcs11", str(error.name)),
         ) from None
     return TokenKey(role, module, uri)

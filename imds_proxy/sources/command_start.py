@@ -2,16 +2,21 @@
 
 import contextlib
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import threading
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
+from imds_proxy.config_command import shell_mistake
 from imds_proxy.errors import Invalid, Unreachable
 from imds_proxy.host.open_files import exhausted
 from imds_proxy.threads import OneByOne
+
+_LONGEST_FIRST_LINE: Final = 256  # bytes, as Linux reads them
 
 # What systemd tells the daemon alone. A helper that says READY=1 or takes the sockets would be believed.
 _OF_THE_DAEMON: Final = frozenset(
@@ -115,17 +120,61 @@ def _start(command: tuple[str, ...], subject: str, *, silent: bool) -> subproces
             start_new_session=True,
         )
     except FileNotFoundError:
-        advice = "install it or correct its path; of a script, the interpreter in the first line may be what is missing"
-        raise Invalid(f"{subject} is not there", advice) from None
+        raise _missing(subject, command) from None
     except PermissionError:
-        advice = f"chmod +x {command[0]}, and see that the daemon's user may enter its folders and run files there"
-        raise Invalid(f"{subject} may not be run by this user", advice) from None
+        raise _forbidden(subject, command[0]) from None
     except (OSError, ValueError) as error:
         if (shortage := exhausted(error)) is not None:
             raise Unreachable(f"{subject} cannot be started: {shortage[0]}", shortage[1]) from None
         reason = getattr(error, "strerror", None) or "an argument holds a null character"
         advice = "correct it: a program for this machine, or a script whose first line names its interpreter"
         raise Invalid(f"{subject} cannot be started: {reason}", advice) from None
+
+
+def judge(command: tuple[str, ...], subject: str) -> None:
+    """Raise Invalid where a program could not be started, without starting it.
+
+    Args:
+        command: The program, as a path or a name that is looked for in PATH, and its arguments.
+        subject: For a message.
+    """
+    program = command[0]
+    found = program if "/" in program else shutil.which(program)
+    try:
+        if found is None or not _has_interpreter(found):
+            raise _missing(subject, command)
+        if not stat.S_ISREG(os.stat(found).st_mode) or not os.access(found, os.X_OK):  # noqa: PTH116 - as written
+            raise _forbidden(subject, program)
+    except PermissionError:
+        raise _forbidden(subject, program) from None
+    except OSError:
+        raise _missing(subject, command) from None
+
+
+def _has_interpreter(program: str) -> bool:
+    """Whether the program is there that the first line of a script names; true of what is no script."""
+    try:
+        with open(program, "rb") as file:  # noqa: PTH123 - a path as it is written
+            first = file.readline(_LONGEST_FIRST_LINE)
+    except OSError:  # one that may be run need not be one that may be read
+        return True
+    words = first.removeprefix(b"#!").split()
+    return not first.startswith(b"#!") or not words or os.path.exists(words[0])  # noqa: PTH110 - no error of a path
+
+
+def _missing(subject: str, command: tuple[str, ...]) -> Invalid:
+    if mistake := shell_mistake(command):  # of an AWS profile: those of the config are found when it is read
+        advice = mistake
+    elif " " in command[0]:
+        advice = "write an array with the program first, and each argument as an element of its own"
+    else:
+        advice = "install it or correct its path; of a script, the interpreter in the first line may be what is missing"
+    return Invalid(f"{subject} is not there", advice)
+
+
+def _forbidden(subject: str, program: str) -> Invalid:
+    advice = f"chmod +x {program}, and see that the daemon's user may enter its folders and run files there"
+    return Invalid(f"{subject} may not be run by this user", advice)
 
 
 def helper_environment(base: Mapping[str, str]) -> dict[str, str]:

@@ -95,8 +95,12 @@ class FileSource(Source):
         options, origin = self._options, f"{_WHAT} {self._options.path}"
         if options.format != "ini":
             shape = _SHAPES[options.format]
-            return documents.parse(shape, body, role=self._role, origin=origin, now=self._began(changed))
+            began = self._began(changed)
+            return documents.parse(shape, body, role=self._role, origin=origin, now=began, source="file")
         place = f'role "{self._role}": {origin}, profile "{options.profile}"'
+        if body.lstrip()[:1] == b"{":
+            advice = 'set format = "json", or "imds" for the document of instance metadata'
+            raise Invalid(f"{place}: JSON, with no [profile] above the first key", advice)
         end = partial(self._end_by_lifetime, changed, options.lifetime) if options.lifetime is not None else None
         return Profile(options.profile, place, end).read(body, self._began(changed))
 

@@ -126,6 +126,11 @@ class Http(Source):
     def _read_files(self) -> tuple[dict[str, str], ssl.SSLContext | None]:
         return self._token(), self._tls()
 
+    def judge(self) -> None:
+        """Raise SourceError where its files cannot be used; nothing is sent."""
+        self._token()
+        self._tls()
+
     def _token(self) -> dict[str, str]:
         """The header with the token in its file."""
         path = self._settings.token_file
@@ -136,7 +141,7 @@ class Http(Source):
             what = "is more than one line of ASCII" if token else "is empty"
             raise Invalid(f'role "{self._role}": token {path} {what}', "have the token put there, and nothing else")
         name, scheme = _TOKEN_HEADERS[self._settings.shape]
-        return {name: scheme + token}
+        return {name: token if token.lower().startswith("bearer ") else scheme + token}
 
     def _tls(self) -> ssl.SSLContext | None:
         settings = self._settings

@@ -1,14 +1,17 @@
 """What a credential service answers in place of credentials, as our four outcomes with what to do about each.
 
-A body may hold anything: of it a message repeats an error code, if it has the form of one, and nothing else.
+A body may hold anything: of it a message repeats an error code, if it has the form of one, and what Vault says in its
+`errors`, without what may be a secret; nothing else.
 """
 
 import json
+import re
 from http import HTTPStatus
+from typing import Any, Final
 
 from imds_proxy.config_http import HttpConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
-from imds_proxy.sources.documents import safe_code
+from imds_proxy.sources.other_documents import markup_of, safe_code, vault_errors
 from imds_proxy.sources.retry_after import retry_after
 from imds_proxy.sources.web import Answer
 
@@ -34,7 +37,8 @@ def refusal(role: str, settings: HttpConfig, answer: Answer) -> SourceError | No
     """The error of ours for an answer; None for one that may hold what was asked for."""
     status, shape = answer.status, settings.shape
     code = answer.shown(_code(answer) or "")
-    message = f'role "{role}": {answer.place} answered {status}{f" ({code})" if code else ""}'
+    said = answer.shown(vault_errors(_document(answer))) if shape == "vault" else ""
+    message = f'role "{role}": {answer.place} answered {status}{f" ({code})" if code else ""}{said}'
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return Denied(message, f"{_proof(settings)}; {_DENIED[shape]}")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -48,12 +52,18 @@ def refusal(role: str, settings: HttpConfig, answer: Answer) -> SourceError | No
         return Invalid(message, f"correct url{f': {_WHERE[shape]}' if shape in _WHERE else ''}")
     if status != HTTPStatus.OK:
         return Invalid(message, f'see that service\'s own log, and check url and shape = "{shape}"')
-    if "html" in answer.headers.get("content-type", "").lower() or answer.body.lstrip()[:1] == b"<":
-        return Invalid(
-            f'role "{role}": {answer.place}: this is HTML, not the {shape} document',
-            "correct url: a login page or some other web server answers there",
-        )
+    is_html = "html" in answer.headers.get("content-type", "").lower()
+    if markup := markup_of(answer.body) or ("HTML" if is_html else None):
+        what = f'role "{role}": {answer.place}: this is {markup}, not the {shape} document'
+        return Invalid(what, f"correct url: {_OTHER_SERVER if markup == 'HTML' else _XML_SERVER}")
     return None
+
+
+_OTHER_SERVER: Final = "a login page or some other web server answers there"
+_XML_SERVER: Final = (
+    "AWS STS, S3 and IAM answer in XML, and so does a SAML login; for a role of AWS STS the source is assume-role or"
+    " web-identity"
+)
 
 
 def _proof(settings: HttpConfig) -> str:
@@ -65,12 +75,22 @@ def _proof(settings: HttpConfig) -> str:
     return "it may want a token (token_file) or a certificate (client_certificate)"
 
 
-def _code(answer: Answer) -> str | None:
-    """The error code of AWS's services and of the container protocol."""
-    if header := safe_code(answer.headers.get("x-amzn-errortype", "").partition(":")[0]):
-        return header
+def _document(answer: Answer) -> Any:
+    """The body, if it is JSON; else None."""
     try:
-        document = json.loads(answer.body)
+        return json.loads(answer.body)
     except (ValueError, RecursionError):
         return None
+
+
+def _code(answer: Answer) -> str | None:
+    """The error code of AWS's services, those that answer in XML among them, and of the container protocol."""
+    if header := safe_code(answer.headers.get("x-amzn-errortype", "").partition(":")[0]):
+        return header
+    if markup_of(answer.body) and (found := _XML_CODE.search(answer.body)):
+        return safe_code(found[1].decode("ascii"))
+    document = _document(answer)
     return safe_code(document.get("Code") or document.get("code")) if isinstance(document, dict) else None
+
+
+_XML_CODE: Final = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")

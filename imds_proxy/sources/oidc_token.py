@@ -12,7 +12,10 @@ from typing import Any, Final
 
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Invalid
-from imds_proxy.sources.redaction import printable
+from imds_proxy.host import utf8
+from imds_proxy.host.utf8 import NotUtf8Error
+from imds_proxy.printable import LONGEST_NAME, printable
+from imds_proxy.sources.other_documents import is_base64_of
 
 _LONGEST: Final = 20_000  # characters; STS takes no more
 _JWT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
@@ -63,13 +66,17 @@ def read_token(role: str, content: bytes, origin: str) -> OidcToken:
     def invalid(what: str) -> Invalid:
         return Invalid(f'role "{role}": {origin}: {what}', _ADVICE)
 
-    text = content.decode("ascii", "replace").strip()
+    try:
+        text = utf8.without_mark(content).decode("ascii", "replace").strip()
+    except NotUtf8Error as error:
+        raise Invalid(f'role "{role}": {origin}: it {error.message}', f"{error.advice}; {_ADVICE}") from None
     if not text:
         raise invalid("it is empty")
     if len(text) > _LONGEST:
         raise invalid(f"{len(text)} characters, more than any token that AWS takes")
     if not _JWT.fullmatch(text):
-        raise invalid(f"{len(text)} characters that are no JSON Web Token")
+        what = _wrapping(text)
+        raise invalid(f"{len(text)} characters that are no JSON Web Token{f': {what}' if what else ''}")
     header, claims = (_decoded(part) for part in text.split(".")[:2])
     if header is None or claims is None:
         raise invalid("it has the form of a JSON Web Token, but there are no claims in it")
@@ -86,6 +93,42 @@ def read_token(role: str, content: bytes, origin: str) -> OidcToken:
     )
 
 
+def _wrapping(text: str) -> str | None:
+    """What is around a token, where one is in what was read; None where there is none."""
+    if text[:7].lower() == "bearer " and _JWT.fullmatch(text[7:].strip()):
+        return 'they begin with "Bearer", which is to be left out'
+    if _JWT.fullmatch(text.strip("\"'")):
+        return "the quotes are to be left out"
+    if is_base64_of(text.encode("ascii", "replace"), _is_token):
+        return "they are one in base64, to be decoded"
+    if key := _key_of_token(text):
+        return f"they are JSON with one in it, which jq -r {key} takes out"
+    return None
+
+
+def _key_of_token(text: str) -> str | None:
+    """Where in a JSON document a token is, as jq says it."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    document = document if isinstance(document, dict) else {}
+    status = document.get("status")
+    for path, table in (("", document), (".status", status if isinstance(status, dict) else {})):
+        for key in _TOKEN_KEYS:
+            if isinstance(found := table.get(key), str) and _JWT.fullmatch(found):
+                return f"{path}.{key}"
+    return None
+
+
+def _is_token(content: bytes) -> bool:
+    return _JWT.fullmatch(content.decode("ascii", "replace").strip()) is not None
+
+
+_TOKEN_KEYS: Final = ("id_token", "token", "value", "access_token")
+"""Of OpenID Connect's token endpoint, Kubernetes' TokenRequest, GitHub Actions, Azure's instance metadata."""
+
+
 def _decoded(part: str) -> dict[str, Any] | None:
     try:
         found = json.loads(base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True))
@@ -96,7 +139,7 @@ def _decoded(part: str) -> dict[str, Any] | None:
 
 def shown(claim: str) -> str:
     """A claim fit for a terminal: whoever wrote the file may have put anything there."""
-    return printable(claim)
+    return printable(claim, LONGEST_NAME)
 
 
 def _text(value: object) -> str:

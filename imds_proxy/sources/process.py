@@ -44,5 +44,6 @@ class ProcessSource(Source):
         command, starts = options.command, self._starts
         output = await run_command(self._role, command, timeout=options.timeout, what="command", starts=starts)
         origin = f"what {options.command[0]} printed"
-        credentials = documents.parse("process", output, role=self._role, origin=origin, now=self._clock.then(began))
+        began_at = self._clock.then(began)
+        credentials = documents.parse("process", output, role=self._role, origin=origin, now=began_at, source="process")
         return replace(credentials, role_arn=options.role_arn or credentials.role_arn)

@@ -80,6 +80,34 @@ async def test_an_error_code_is_repeated(serve):
     assert no_secret_of(service, await refused(Denied, url=service.url))
 
 
+async def test_what_vault_says_is_repeated_without_secrets(serve):
+    """`permission denied`, `wrapping token is not valid`, a role that is not there: Vault knows, and says so."""
+    service = serve("vault")
+    secret = service.issue().secret
+    for status, kind, said in [
+        (403, Denied, "1 error occurred:\n\t* permission denied\n\n"),
+        (400, Invalid, "Role 'deploy' not found"),
+        (503, Unreachable, "Vault is sealed"),
+    ]:
+        service.interfere = always(response(json.dumps({"errors": [said, f"password={secret}"]}).encode(), status))
+        text = await refused(kind, url=service.url, shape="vault")
+        assert f"answered {status}: {' '.join(said.split())}; " in text
+        assert no_secret_of(service, text)
+    service.interfere = always(response(b'{"errors": [], "warnings": ["no handler for route"]}', 404))
+    assert "answered 404: no handler for route" in await refused(Invalid, url=service.url, shape="vault")
+
+
+async def test_an_answer_in_xml_is_not_called_html(serve):
+    """AWS's own APIs answer in XML: there is no login page to look for."""
+    service = serve("container")
+    service.interfere = always(response(b"<?xml version='1.0'?><AssumeRoleResponse xmlns='x'>", 200, "text/xml"))
+    text = await refused(Invalid, url=service.url)
+    assert "this is XML (AssumeRoleResponse), not the container document" in text
+    assert "assume-role" in text
+    service.interfere = always(response(b"<ErrorResponse><Error><Code>AccessDenied</Code>", 403, "text/xml"))
+    assert "answered 403 (AccessDenied)" in await refused(Denied, url=service.url)
+
+
 async def test_a_refusal_says_what_to_look_at(serve, tmp_path):
     token = tmp_path / "token"
     token.write_text("wrong")

@@ -15,7 +15,7 @@ from imds_proxy.demo.aws_double import free_port
 from imds_proxy.renewal.seal import Seal
 from imds_proxy.state import open_state_dir
 from support import aws as sts
-from support.daemon import wait
+from support.daemon import HOST, wait
 from support.plane import credentials
 from support.saved import KEY, edit, saved_sessions, seal_of, session_file, shape
 
@@ -79,6 +79,24 @@ def test_it_answers_before_it_has_credentials(aws, hanging, start_daemon):
     wait(lambda: daemon.get(ROLE_LIST)[0] == 200, 10, "credentials")
 
 
+def test_the_region_of_the_profile_is_there_with_the_first_answer(aws, hanging, start_daemon, tmp_path):
+    """Rust and JS v3 ask once: a client that starts with the daemon would work without a region for good."""
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/config").write_text("[default]\nregion = eu-north-1\n")
+    role = f'[roles.deploy]\nrole_arn = "{aws.role_arn}"\n'
+    config = HOST.replace("region = ", "# region = ") + role
+    daemon = start_daemon(config=config, environment=aws.environment | {"HOME": str(tmp_path)}, ready=False)
+    first = wait(lambda: _or_none(daemon.get, "latest/meta-data/placement/region"), 20, "an answer")
+    assert (first[0], first[2]) == (200, b"eu-north-1")
+
+
+def _or_none(ask, path):
+    try:
+        return ask(path)
+    except OSError:
+        return None
+
+
 def test_systemd_hears_ready_only_with_the_first_credentials(aws, hanging, systemd, start_daemon):
     """Units ordered after it would start without credentials."""
     daemon = start_daemon(environment=aws.environment | systemd.environment, ready=False)
@@ -116,6 +134,37 @@ def test_a_role_that_is_not_the_default_does_not_hold_ready_back(aws, systemd, s
     systemd.wait_for("READY")
     assert daemon.failure("extra")["outcome"] == "denied"
     assert daemon.get(ROLE_LIST)[2] == b"deploy"
+
+
+def test_two_roles_of_which_one_fails_are_told_alike_everywhere(aws, systemd, start_daemon):
+    """A log that says ready, and a probe that says it is not: somebody believes the wrong one."""
+    is_mended = threading.Event()
+    aws.double.interfere = lambda request: (
+        sts.access_denied(request, "host")
+        if sts.is_assume_role(request)
+        and sts.parameter(request, "RoleSessionName") != "test-host"
+        and not is_mended.is_set()
+        else None
+    )
+    environment = aws.environment | systemd.environment
+    daemon = start_daemon(extra_role(aws), environment=environment, ready=False)
+    systemd.wait_for("READY")
+    wait(lambda: (systemd.messages()[-1].get("STATUS") or "").startswith("no credentials for 1 role(s): denied"), 20, 1)
+    assert "; serving 1 session(s), the first expires at 2" in systemd.messages()[-1]["STATUS"]
+    event = daemon.wait_for_event("started, but not ready")
+    assert list(event["missing"]) == ["extra"]
+    assert not [event for event in daemon.events() if event["event"] == "ready"]
+    assert not daemon.ready()
+    assert daemon.status()["ready"] is False
+    assert daemon.cli("status").returncode == daemon.cli("status", "--check").returncode == 1
+    is_mended.set()
+    assert daemon.cli("renew", "extra").returncode == 0
+    assert "serving 2 session(s)" in daemon.wait_for_event("ready")["status"]
+    assert daemon.ready()
+    assert daemon.status()["ready"] is True
+    assert daemon.cli("status").returncode == daemon.cli("status", "--check").returncode == 0
+    assert systemd.wait_for("STATUS")["STATUS"].startswith("serving 2 session(s)")
+    assert len([event for event in daemon.events() if event["event"] == "ready"]) == 1
 
 
 def test_with_grants_ready_waits_for_what_somebody_may_have(aws, hanging, systemd, start_daemon):
@@ -423,7 +472,7 @@ def test_a_listener_that_cannot_be_had_is_one_line_and_the_others_serve(aws, sta
         listen = f"127.0.0.1:{taken.getsockname()[1]}" if listen == "taken" else listen
         grants = '[[grants]]\nrole = "deploy"\naddress = "127.0.0.1"\n'
         daemon = start_daemon(config=with_listen(aws, listen) + grants, ready=False)
-        daemon.wait_for_event("ready")
+        daemon.wait_for_event("started, but not ready")
         lines = [event for event in daemon.events() if event["event"] == "cannot listen"]
     assert len(lines) == 1
     assert listen in lines[0]["error"]

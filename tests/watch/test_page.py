@@ -223,7 +223,7 @@ def test_what_is_wrong_with_the_host_is_told_too(aws, start_daemon, visit):
     file = f'\n[[files]]\nrole = "deploy"\npath = "{folder}/credentials"\nformat = "ini"\n'
     config = aws.config(file).replace('["127.0.0.1:PORT"]', '["127.0.0.1:PORT", "169.254.77.77:80"]')
     daemon = start_daemon(config=config, ready=False)  # it is not, while one of its listeners is not open
-    daemon.wait_for_event("ready")
+    daemon.wait_for_event("started, but not ready")
     daemon.get("latest/meta-data/iam/security-credentials/")
     daemon.write_config("nonsense")
     daemon.process.send_signal(signal.SIGHUP)
