@@ -3,11 +3,15 @@
 The library raises; only the command line exits. No message holds a secret.
 """
 
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
+
+from imds_proxy.printable import printable, printable_lines
+
+_LINES_OF_A_MISTAKE: Final = "\n    "
 
 
 class ImdsProxyError(Exception):
-    """Base of every error this project raises on purpose.
+    """Base of every error this project raises on purpose. Its words may be shown anywhere: they are made printable.
 
     Args:
         message: What happened, in one line.
@@ -15,17 +19,27 @@ class ImdsProxyError(Exception):
     """
 
     def __init__(self, message: str, advice: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.advice = advice
+        self.message = printable(message)
+        super().__init__(self.message)
+        self.advice = printable_lines(advice)
 
 
 class ConfigError(ImdsProxyError):
-    """The config file cannot be used. `mistakes` lists every one found, each a line of its own."""
+    """The config file cannot be used.
+
+    Args:
+        message: As above.
+        mistakes: Every one found, each a line of its own; further lines of it, such as an example's, begin with four
+            spaces, so that no text from outside can look like another message.
+    """
 
     def __init__(self, message: str, mistakes: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((message, *(f"  {mistake}" for mistake in mistakes))))
-        self.mistakes = mistakes
+        super().__init__(message)
+        self.mistakes = tuple(
+            _LINES_OF_A_MISTAKE.join(map(printable, each.split(_LINES_OF_A_MISTAKE))) for each in mistakes
+        )
+        self.message = "\n".join((self.message, *(f"  {mistake}" for mistake in self.mistakes)))
+        self.args = (self.message,)
 
 
 class ListenError(ImdsProxyError):
@@ -38,6 +52,22 @@ class DaemonUnreachableError(ImdsProxyError):
 
 class ConnectionClosedError(DaemonUnreachableError):
     """The daemon closed the connection without an answer, as it does for a role without credentials."""
+
+
+class NoCredentialsYetError(ImdsProxyError):
+    """The daemon has no credentials of a role now: it may have them in a moment."""
+
+
+class OutputError(ImdsProxyError):
+    """Standard output cannot be written."""
+
+
+class CannotRunError(ImdsProxyError):
+    """A command could not be run. `code` is what a shell ends with then: 127 where there is none, 126 otherwise."""
+
+    def __init__(self, message: str, advice: str, code: int) -> None:
+        super().__init__(message, advice)
+        self.code = code
 
 
 class ForeignListenerError(ImdsProxyError):

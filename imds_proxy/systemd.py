@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from imds_proxy.addresses import SYSTEMD_PREFIX, split_listen
+from imds_proxy.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -145,4 +146,4 @@ class Notifier:
 
 def _status(text: str) -> str:
     # A newline would begin another assignment.
-    return f"STATUS={' '.join(text.split())}"
+    return f"STATUS={' '.join(printable(text).split())}"

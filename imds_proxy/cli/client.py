@@ -2,6 +2,9 @@
 
 import http.client
 import json
+import os
+import pwd
+import re
 import ssl
 import time
 import urllib.parse
@@ -11,8 +14,7 @@ from typing import Any
 
 from imds_proxy.cli import listener_owner
 from imds_proxy.cli.options import Target
-from imds_proxy.cli.status_document import printable
-from imds_proxy.errors import ConnectionClosedError, DaemonUnreachableError, ImdsProxyError
+from imds_proxy.errors import ConnectionClosedError, DaemonUnreachableError, ImdsProxyError, NoCredentialsYetError
 from imds_proxy.metadata.imds import NO_ROLE, TOKEN_HEADER, TTL_HEADER
 from imds_proxy.metadata.role_tokens import TOKEN_FOLDER
 from imds_proxy.state import private_folder
@@ -20,7 +22,12 @@ from imds_proxy.state import private_folder
 _TIME_LIMIT = 5.0
 _REFUSALS = 403, 429  # whose body says what to do
 _OK, _UNAUTHORIZED, _NOT_FOUND, _UNAVAILABLE = 200, 401, 404, 503
+_LONGEST = 2000  # bytes of a refusal
 _PATIENCE, _STEP = 5.0, 0.1
+_REGION = "latest/meta-data/placement/region"
+_KEYS = {"AccessKeyId", "SecretAccessKey", "Token", "Expiration"}
+_A_TOKEN = re.compile(rb"[!-~]{1,1000}")
+_A_REGION = re.compile("[a-z0-9-]{1,32}")
 _ROLE_LIST = "latest/meta-data/iam/security-credentials/"
 
 
@@ -83,25 +90,59 @@ def status(target: Target) -> dict[str, Any]:
     """`/status.json`."""
     code, body = ask(f"{target.admin}/status.json", certificate=target.admin_certificate)
     if code in _REFUSALS:
-        said = printable(body.decode(errors="replace").strip())
+        said = body[:_LONGEST].decode(errors="replace").strip()
         raise DaemonUnreachableError(f"{target.admin}/status.json answered {code}: {said}")
     if code != _OK:
         raise DaemonUnreachableError(
             f"{target.admin}/status.json answered {code}", "is this the control plane's address?"
         )
     try:
-        document: dict[str, Any] = json.loads(body)
+        document = json.loads(body)
     except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
         raise DaemonUnreachableError(
             f"{target.admin}/status.json answered with what is no document", "is this the control plane's address?"
-        ) from None
+        )
     return document
 
 
 def default_role(target: Target) -> str | None:
     """The role that this caller's list shows."""
     code, body = _metadata(target, _ROLE_LIST)
-    return body.decode() if code == _OK else None
+    return body.decode(errors="replace") if code == _OK else None
+
+
+def trouble(target: Target, role: str | None, within: float) -> ImdsProxyError | None:
+    """Why a program of this user gets no credentials now, of `role` or of the one its list shows; None if it does.
+
+    Raises:
+        ForeignListenerError: Another user listens where the daemon was expected.
+    """
+    try:
+        if role and (token := container_token(target, role)) is not None:
+            code, _ = ask(f"{target.endpoint}roles/{role}", {"Authorization": token}, "HEAD", within=within)
+            if code == _UNAUTHORIZED:
+                return no_access(target, role)
+            return None if code == _OK else _no_credentials(role)
+        code, body = _metadata(target, _ROLE_LIST, within)
+    except DaemonUnreachableError as error:
+        return error
+    if (code, body) == (_NOT_FOUND, NO_ROLE):
+        return no_access(target, role)
+    if code != _OK:
+        return _no_credentials(role)
+    return None if role in {None, body.decode(errors="replace")} else no_access(target, role)
+
+
+def region(target: Target, within: float) -> str | None:
+    """The region that the daemon names to its clients; None where it has none or does not answer."""
+    try:
+        code, body = _metadata(target, _REGION, within)
+    except DaemonUnreachableError:
+        return None
+    said = body.decode(errors="replace")
+    return said if code == _OK and _A_REGION.fullmatch(said) else None
 
 
 def credentials(target: Target, role: str | None) -> dict[str, str]:
@@ -113,9 +154,13 @@ def credentials(target: Target, role: str | None) -> dict[str, str]:
     while (document := _document(target, role)) is None and time.monotonic() < deadline:
         time.sleep(_STEP)
     if document is None:
-        what = f'role "{role}": ' if role else ""
-        raise ImdsProxyError(f"{what}the daemon has no credentials at this time", "imds-proxy status says why")
+        raise _no_credentials(role)
     return document
+
+
+def _no_credentials(role: str | None) -> NoCredentialsYetError:
+    what = f'role "{role}": ' if role else ""
+    return NoCredentialsYetError(f"{what}the daemon has no credentials at this time", "imds-proxy status says why")
 
 
 def _document(target: Target, role: str | None) -> dict[str, str] | None:
@@ -131,11 +176,22 @@ def _document(target: Target, role: str | None) -> dict[str, str] | None:
                 raise no_access(target, None)
             if code != _OK:
                 return None
-            role = body.decode()
+            role = body.decode(errors="replace")
         code, body = _of_role(target, role)
         if code == _NOT_FOUND:
             raise no_access(target, role)
-    return json.loads(body) if code == _OK else None
+    return _credentials_of(target, body) if code == _OK else None
+
+
+def _credentials_of(target: Target, body: bytes) -> dict[str, str]:
+    """What a body says; raises DaemonUnreachableError where that is no document of a role."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or not document.keys() >= _KEYS:
+        raise DaemonUnreachableError(f"{target.endpoint} answered with what is no credentials", "is it imds-proxy?")
+    return document
 
 
 def _of_role(target: Target, role: str) -> tuple[int, bytes]:
@@ -148,7 +204,7 @@ def _of_role(target: Target, role: str) -> tuple[int, bytes]:
 
 def no_access(target: Target, role: str | None) -> ImdsProxyError:
     """Why a role cannot be had from here."""
-    advice = "imds-proxy check --as user=NAME says what is granted, imds-proxy status what is there"
+    advice = f"imds-proxy check --as user={_own_name()} says what is granted, imds-proxy status what is there"
     if role is None:
         return ImdsProxyError("the daemon has no role for this user", advice)
     path = token_path(target, role)
@@ -156,6 +212,13 @@ def no_access(target: Target, role: str | None) -> ImdsProxyError:
         f'role "{role}" is not the one this user gets, and its token is not in a file that can be read: {path}',
         f"run this as the user the daemon runs as; {advice}",
     )
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return "NAME"
 
 
 def container_token(target: Target, role: str) -> str | None:
@@ -173,10 +236,10 @@ def token_path(target: Target, role: str) -> Path:
     return private_folder(target.state_dir) / TOKEN_FOLDER / role
 
 
-def _metadata(target: Target, path: str) -> tuple[int, bytes]:
-    code, token = ask(f"{target.endpoint}latest/api/token", {TTL_HEADER: "60"}, "PUT")
-    if code != _OK:
+def _metadata(target: Target, path: str, within: float = _TIME_LIMIT) -> tuple[int, bytes]:
+    code, token = ask(f"{target.endpoint}latest/api/token", {TTL_HEADER: "60"}, "PUT", within=within)
+    if code != _OK or not _A_TOKEN.fullmatch(token):
         raise DaemonUnreachableError(
             f"{target.endpoint} answered {code} to a session token request", "is it imds-proxy?"
         )
-    return ask(target.endpoint + path, {TOKEN_HEADER: token.decode()})
+    return ask(target.endpoint + path, {TOKEN_HEADER: token.decode("ascii")}, within=within)

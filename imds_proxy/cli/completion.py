@@ -19,7 +19,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the script."""
     import shtab
 
+    from imds_proxy.cli import terminal
     from imds_proxy.cli.main import parser
 
-    print(shtab.complete(parser(), shell=options.shell))
+    terminal.write_exactly(shtab.complete(parser(), shell=options.shell) + "\n")
     return 0

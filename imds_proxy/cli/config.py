@@ -10,7 +10,7 @@ from imds_proxy.config import Config
 def register(verbs: Any) -> None:
     """Add the verb."""
     verb = verbs.add_parser("config", help="about the config file", description="About the config file.")
-    what = verb.add_subparsers(title="what", metavar="WHAT", required=True)
+    what = verb.add_verbs(title="what", metavar="WHAT")
     schema = what.add_parser("schema", help="print its JSON Schema", description="Print the config file's JSON Schema.")
     schema.set_defaults(run=run)
 

@@ -4,10 +4,16 @@ import argparse
 import os
 import shlex
 import sys
-from typing import Any
+import time
+from typing import Any, Final
 
-from imds_proxy.cli import client, environment, listener_owner
+from imds_proxy.cli import client, environment, listener_owner, terminal
 from imds_proxy.cli import options as shared
+from imds_proxy.errors import ConfigError, DaemonUnreachableError, ImdsProxyError, NoCredentialsYetError
+
+_ANSWERED_WITHIN: Final = 2.0
+"""Seconds: a command is not held up longer by a daemon that hangs."""
+_ON_DEMAND, _STEP = 1.5, 0.1  # seconds
 
 
 def register(verbs: Any) -> None:
@@ -18,6 +24,7 @@ def register(verbs: Any) -> None:
         description='Print the environment that makes SDKs find the daemon. In a shell: eval "$(imds-proxy env)"',
     )
     add_role(verb)
+    add_token(verb, "prints")
     shared.add_endpoint(verb)
     verb.set_defaults(run=run)
 
@@ -27,28 +34,75 @@ def add_role(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--role", help="another role than the default one, by the container protocol")
 
 
+def add_token(verb: argparse.ArgumentParser, does: str) -> None:
+    """`--token-in-environment`."""
+    verb.add_argument(
+        "--token-in-environment",
+        action="store_true",
+        help="with --role, for clients that know AWS_CONTAINER_AUTHORIZATION_TOKEN and no file with the token (as"
+        f" minio-java, cognitect aws-api and s5cmd): set that, too. It {does} a secret: whoever sees the environment"
+        " of the program, or of one that it starts, may have the role",
+    )
+
+
 def run(options: argparse.Namespace) -> int:
     """Print export and unset lines."""
-    for name, value in client_changes(options).items():
-        print(f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}")
+    target = shared.target(options)
+    changes, problem = client_changes(options, target)
+    for name, value in changes.items():
+        terminal.write_exactly(f"unset {name}\n" if value is None else f"export {name}={shlex.quote(value)}\n")
+    if problem is not None:
+        warn(problem)
     return 0
 
 
-def client_changes(options: argparse.Namespace) -> dict[str, str | None]:
-    """The changes to this process's environment for a role; warns of a profile that would be taken instead.
+def client_changes(
+    options: argparse.Namespace, target: shared.Target
+) -> tuple[dict[str, str | None], ImdsProxyError | None]:
+    """The changes to this process's environment for a role, and why its credentials cannot be had now.
+
+    Warns of a profile that would be taken instead.
 
     Raises:
         ForeignListenerError: Another user listens where the program would connect.
+        ImdsProxyError: The role cannot be had from here.
     """
-    target = shared.target(options)
     listener_owner.check_url(target.endpoint)
-    settings = environment.instance_metadata(target.endpoint)
-    if options.role and client.container_token(target, options.role):
-        token_file = client.token_path(target, options.role)
-        settings = environment.container(target.endpoint, options.role, token_file)
-    elif options.role and options.role != (target.default_role or client.default_role(target)):
-        raise client.no_access(target, options.role)
+    settings = _settings(options, target)
     if path := environment.shadowing_profile(os.environ):
-        warning = f"{path} has a [default] profile, which SDKs use before this role: remove or rename it"
-        print(f"imds-proxy: warning: {warning}", file=sys.stderr)
-    return environment.changes(os.environ, settings, target.region)
+        words = f"{path} has a [default] profile, which SDKs use before this role: remove or rename it"
+        warn(ImdsProxyError(words))
+    problem = _trouble(target, options.role)
+    region = target.region or environment.region_of(os.environ)
+    if region is None and not isinstance(problem, DaemonUnreachableError):
+        region = client.region(target, _ANSWERED_WITHIN)
+    return environment.changes(os.environ, settings, region), problem
+
+
+def warn(problem: ImdsProxyError) -> None:
+    """Say on standard error what is wrong; it keeps nobody from going on."""
+    advice = f"\n  → {problem.advice}" if problem.advice else ""
+    print(f"imds-proxy: warning: {problem.message}{advice}", file=sys.stderr)
+
+
+def _trouble(target: shared.Target, role: str | None) -> ImdsProxyError | None:
+    """Why there are no credentials. A role that is obtained on demand has been asked for by this: it has a moment."""
+    deadline = time.monotonic() + _ON_DEMAND
+    while isinstance(problem := client.trouble(target, role, _ANSWERED_WITHIN), NoCredentialsYetError):
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(_STEP)
+    return problem
+
+
+def _settings(options: argparse.Namespace, target: shared.Target) -> dict[str, str]:
+    role, in_environment = options.role, options.token_in_environment
+    if in_environment and not role:
+        raise ConfigError("--token-in-environment goes with --role: without it no token is used")
+    token = client.container_token(target, role) if role else None
+    if token:
+        path = client.token_path(target, role)
+        return environment.container(target.endpoint, role, path, token if in_environment else None)
+    if role and (in_environment or role != (target.default_role or client.default_role(target))):
+        raise client.no_access(target, role)
+    return environment.instance_metadata(target.endpoint)

@@ -1,15 +1,15 @@
 """`imds-proxy VERB …`. Exit codes: 0, 1 failure, 2 usage or config."""
 
-import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from imds_proxy import __version__
-from imds_proxy.errors import ConfigError, ImdsProxyError
+from imds_proxy.cli import terminal
+from imds_proxy.cli.command_line import USAGE, Parser
+from imds_proxy.cli.terminal import FAILURE
+from imds_proxy.errors import CannotRunError, ConfigError, ImdsProxyError, OutputError
 
-FAILURE, USAGE = 1, 2
 _INTERRUPTED = 130
 _VERBS = (
     "serve",
@@ -30,15 +30,15 @@ _VERBS = (
 )
 
 
-def parser(verb: str | None = None) -> argparse.ArgumentParser:
+def parser(verb: str | None = None) -> Parser:
     """The whole command line; of a known `verb` alone where one is given, because importing all takes time."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="imds-proxy",
         description="An EC2 instance profile for any machine: fresh AWS credentials where every SDK looks for them.",
         epilog="Start with: imds-proxy serve --role-arn arn:aws:iam::123456789012:role/NAME",
     )
     top.add_argument("--version", action="version", version=f"imds-proxy {__version__}")
-    verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = top.add_verbs(title="verbs", metavar="VERB")
     for name in (verb,) if verb in _VERBS else _VERBS:
         import_module(f"imds_proxy.cli.{name.replace('-', '_')}").register(verbs)
     return top
@@ -46,26 +46,31 @@ def parser(verb: str | None = None) -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; every error of ours is one message on standard error, never a traceback."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options = parser(next(iter(arguments), None)).parse_args(arguments)
+    terminal.prepare()
+    return terminal.finish(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
-        code: int = options.run(options)
-        sys.stdout.flush()
+        options = parser(next(iter(arguments), None)).parse_args(arguments)
+        return int(options.run(options))
+    except SystemExit as end:  # of argparse: after --help, or an error that it has printed
+        return end.code if isinstance(end.code, int) else FAILURE
     except ConfigError as error:
         return _fail(error, USAGE)
+    except CannotRunError as error:
+        return _fail(error, error.code)
+    except OutputError:  # said at the end
+        return FAILURE
     except ImdsProxyError as error:
         return _fail(error, FAILURE)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except BrokenPipeError:  # as in `imds-proxy status | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
-        return FAILURE
     except Exception as error:  # noqa: BLE001 - its text may hold what a service or a file said
         from imds_proxy.telemetry.log import told
 
         advice = "this is a defect of imds-proxy: please report this line"
         return _fail(ImdsProxyError(f"unexpected {told(error)}", advice), FAILURE)
-    return code
 
 
 def _fail(error: ImdsProxyError, code: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from imds_proxy.admin.request_check import RENEW_HEADER
 from imds_proxy.cli import client
 from imds_proxy.cli import options as shared
-from imds_proxy.cli.status_document import printable
+from imds_proxy.cli.status_document import printable_texts
 from imds_proxy.errors import ConfigError, DaemonUnreachableError
 
 _ANSWERED_WITHIN: Final = 150.0
@@ -64,9 +64,8 @@ def renew(target: shared.Target, roles: Sequence[str]) -> list[dict[str, Any]]:
         unknown, known = (", ".join(document.get(key, ())) for key in ("unknown", "roles"))
         raise ConfigError(f"the daemon keeps no role {unknown}; there are: {known or 'none'}")
     if code != _OK or "roles" not in document:
-        words = (
-            printable(said.decode(errors="replace").strip()) if code in _WITH_WORDS else "is it an older imds-proxy?"
-        )
+        answer = said.decode(errors="replace").strip()
+        words = answer if code in _WITH_WORDS else "is it an older imds-proxy?"
         raise DaemonUnreachableError(f"{url} answered {code}: {words}")
     return [_ROLE | role for role in document["roles"]]
 
@@ -74,9 +73,9 @@ def renew(target: shared.Target, roles: Sequence[str]) -> list[dict[str, Any]]:
 def _document(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return printable(document) if isinstance(document, dict) else {}
+    return printable_texts(document) if isinstance(document, dict) else {}
 
 
 def _name(role: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from imds_proxy.cli import options as shared
 from imds_proxy.config import Config
 from imds_proxy.errors import ConfigError, ImdsProxyError
+from imds_proxy.printable import printable
 
 
 def register(verbs: Any) -> None:
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     failed = 0
     for path, error in rotate([Path(path) for path in chosen]).items():
         if error is None:
-            print(f"{path}: rotated ({', '.join(chosen[str(path)])})")
+            print(f"{printable(path)}: rotated ({', '.join(chosen[str(path)])})")
             continue
         failed = 1
         print(f"imds-proxy: {error.message}\n  → {error.advice}", file=sys.stderr)

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from imds_proxy.cli import options as shared
-from imds_proxy.cli.status_document import complete, escaped
+from imds_proxy.cli import terminal
+from imds_proxy.cli.status_document import complete
 from imds_proxy.errors import ConfigError, DaemonUnreachableError
+from imds_proxy.printable import escaped
 
 _ASKED_EVERY = 2.0
 _GOOD = {"ok", "failing", "idle"}
@@ -80,14 +82,14 @@ def _print_next(target: shared.Target, *, as_json: bool) -> None:
             return
         text = str(error)
     else:
-        text = escaped(json.dumps(status, ensure_ascii=False)) if as_json else render(status, as_json=False)
+        text = _json(status) if as_json else render(status, as_json=False)
     print(text if as_json else f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n{text}\n", flush=True)
 
 
 def render(status: dict[str, Any], *, as_json: bool) -> str:
     """The document, or a table with every failure under it."""
     if as_json:
-        return escaped(json.dumps(status, indent=2, ensure_ascii=False))
+        return _json(status, indent=2)
     status = complete(status)
     rows = [_HEADINGS, *(_row(role) for role in status["roles"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
@@ -110,6 +112,10 @@ def render(status: dict[str, Any], *, as_json: bool) -> str:
     return "\n".join([*lines, "", f"imds-proxy {status['version']}, up since {status['started']}: {served}"])
 
 
+def _json(status: dict[str, Any], indent: int | None = None) -> str:
+    return escaped(json.dumps(status, indent=indent, ensure_ascii=terminal.only_ascii()))
+
+
 def _troubles(file: dict[str, Any]) -> list[str]:
     """What is wrong with a file that is kept fresh."""
     lines = []
@@ -124,14 +130,8 @@ def _troubles(file: dict[str, Any]) -> list[str]:
 def _row(role: dict[str, Any]) -> tuple[str, ...]:
     name = role["role"] + (" *" if role["default"] else "")
     left = duration(role["seconds_left"]) if role["key"] else "-"
-    return (
-        name,
-        role["state"],
-        role["key"] or "-",
-        left,
-        role["next_attempt"][11:19] if role["next_attempt"] else "-",
-        _session(role),
-    )
+    key, next_attempt = role["key"] or "-", role["next_attempt"][11:19] if role["next_attempt"] else "-"
+    return tuple(map(terminal.in_this_locale, (name, role["state"], key, left, next_attempt, _session(role))))
 
 
 def _session(role: dict[str, Any]) -> str:

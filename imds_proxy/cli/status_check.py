@@ -4,14 +4,14 @@ It asks what `/readyz` of the control plane says, with no more than a socket and
 where that is: validating the whole file, as the other verbs do, would take ten times as long.
 """
 
-import os
 import socket
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from imds_proxy import config_read
 from imds_proxy.addresses import DEFAULT_ADMIN_LISTEN, SYSTEMD_PREFIX
-from imds_proxy.cli.options import DEFAULT_PATH, reachable
-from imds_proxy.config_toml import read_toml
+from imds_proxy.cli.options import reachable, read_if_any
+from imds_proxy.config_positions import Places
 from imds_proxy.errors import ConfigError, DaemonUnreachableError, ForeignListenerError, ImdsProxyError
 
 _TIME_LIMIT: Final = 5.0
@@ -23,22 +23,15 @@ def check(config: Path | None) -> None:
     """Return if every served role has live credentials and every listener is open.
 
     Args:
-        config: The file; None: the default one if it is there, else the default address.
+        config: The file; None: the one that is meant without --config if it is there, else the default address.
 
     Raises:
-        ConfigError: The file does not say where the control plane is.
+        ConfigError: It does not say where the control plane is.
         ImdsProxyError: It is not ready, or gives no answer; in one line.
     """
-    admin = _admin_table(config)
-    listen, certificate = admin.get("listen", DEFAULT_ADMIN_LISTEN), admin.get("certificate")
-    if not isinstance(listen, str) or not isinstance(certificate, str | None):
-        raise ConfigError(f"{config or DEFAULT_PATH}: [admin] listen and certificate have to be text")
+    host, port, certificate = _control_plane(config)
     try:
-        host, port = reachable(DEFAULT_ADMIN_LISTEN if listen.startswith(SYSTEMD_PREFIX) else listen)
-    except ValueError:
-        raise ConfigError(f'{config or DEFAULT_PATH}: admin.listen: expected "ADDRESS:PORT" or "[IPV6]:PORT"') from None
-    try:
-        status = _status_of_readyz(host, port, Path(certificate) if certificate else None)
+        status = _status_of_readyz(host, port, certificate)
     except (DaemonUnreachableError, ForeignListenerError) as error:
         raise ImdsProxyError(error.message) from None
     except OSError as error:
@@ -50,20 +43,21 @@ def check(config: Path | None) -> None:
         raise ImdsProxyError(f"{host} port {port} does not answer as the control plane does")
 
 
-def _admin_table(config: Path | None) -> dict[str, Any]:
-    """`[admin]` as the file has it, empty without a file; raises ConfigError where it cannot be read."""
-    if config is None and not os.access(DEFAULT_PATH, os.R_OK):
-        return {}
-    path = config or DEFAULT_PATH
+def _control_plane(config: Path | None) -> tuple[str, int, Path | None]:
+    """Where it is, and its certificate; raises ConfigError where the config does not say it."""
+    document = read_if_any(config, config_read.read)
+    admin = document.data.get("admin", {}) if document else {}
+    places = document.places if document else Places()
+    if not isinstance(admin, dict):
+        raise ConfigError(places.told("admin", "expected a table"))
+    listen, certificate = admin.get("listen", DEFAULT_ADMIN_LISTEN), admin.get("certificate")
+    if not isinstance(listen, str) or not isinstance(certificate, str | None):
+        raise ConfigError(places.told("admin", "listen and certificate have to be text"))
     try:
-        table = read_toml(path.read_text("utf-8")).get("admin", {})
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError:  # of TOML, and of UTF-8
-        raise ConfigError(f"{path}: is not valid TOML; imds-proxy check says where") from None
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path}: admin has to be a table")
-    return table
+        host, port = reachable(DEFAULT_ADMIN_LISTEN if listen.startswith(SYSTEMD_PREFIX) else listen)
+    except ValueError:
+        raise ConfigError(places.told("admin.listen", 'expected "ADDRESS:PORT" or "[IPV6]:PORT"')) from None
+    return host, port, Path(certificate) if certificate else None
 
 
 def _status_of_readyz(host: str, port: int, certificate: Path | None) -> bytes:

@@ -1,7 +1,8 @@
 """`/status.json` made fit for a terminal: of any version of the daemon, without anything that a terminal obeys."""
 
-import json
 from typing import Any, Final
+
+from imds_proxy.printable import printable
 
 _LONGEST: Final = 2000
 """Characters of one text."""
@@ -59,7 +60,7 @@ _ANSWER: Final[dict[str, Any]] = {"protocol": "?", "document": "?", "status": "?
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """The document with every key that is read of it but those of histories, and its texts as they may be printed."""
-    whole = _filled(_DOCUMENT, printable(document))
+    whole = _filled(_DOCUMENT, printable_texts(document))
     whole["config"] = _filled({"loaded": None, "error": None}, whole["config"])
     whole["answers"] = [_filled(_ANSWER, answer) for answer in whole["answers"]]
     whole["roles"] = [_filled(_ROLE, role) for role in whole["roles"]]
@@ -69,21 +70,15 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def printable(value: Any) -> Any:
-    """Every text in it on one line, without what moves a cursor or turns the direction of what is read."""
+def printable_texts(value: Any) -> Any:
+    """A document with every text in it on one line, as it may be printed."""
     if isinstance(value, str):
-        value = value[:_LONGEST]
-        return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)
+        return printable(value, _LONGEST)
     if isinstance(value, list):
-        return [printable(each) for each in value]
+        return [printable_texts(each) for each in value]
     if isinstance(value, dict):
-        return {printable(key): printable(each) for key, each in value.items()}
+        return {printable_texts(key): printable_texts(each) for key, each in value.items()}
     return value
-
-
-def escaped(text: str) -> str:
-    """A JSON text in which JSON's own escapes stand for what `printable` takes out."""
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def _filled(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

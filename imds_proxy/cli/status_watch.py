@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from imds_proxy.cli.status_document import complete, printable
+from imds_proxy.cli import terminal
+from imds_proxy.cli.status_document import complete
 from imds_proxy.cli.status_view import Seen, View
 from imds_proxy.errors import ImdsProxyError
 from imds_proxy.telemetry.log import told
@@ -35,8 +36,7 @@ def watch(ask: Callable[[], dict[str, Any]], where: str) -> int:
         ask: A status document, or ImdsProxyError.
         where: The daemon's address, to be shown.
     """
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal is a real file
-    console = Console(force_terminal=True, markup=False, emoji=False, highlight=False)
+    console = Console(file=terminal.screen(), force_terminal=True, markup=False, emoji=False, highlight=False)
     with _signals_wait():
         asking = _Asking(ask, where)
         while True:
@@ -118,9 +118,9 @@ class _Asking:
             self._document, self._received = document, _time()
             self._error = self._advice = ""
 
-    def _failed(self, message: str, advice: str | None) -> None:
+    def _failed(self, message: str, advice: str) -> None:
         with self._lock:
-            self._error, self._advice = printable(message), printable(advice or "")
+            self._error, self._advice = message, advice
 
 
 def _time() -> float:

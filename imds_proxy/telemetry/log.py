@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from imds_proxy.credentials import timestamp
+from imds_proxy.errors import OutputError
+from imds_proxy.printable import escaped, is_unicode
 
 _OURS = "imds_proxy"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -26,9 +28,9 @@ def configure(level: str = "INFO", style: str = "auto", stream: TextIO | None = 
         stream: Where lines go.
     """
     stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     text = style == "text" or (style == "auto" and stream.isatty())
-    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    handler.setFormatter(TextFormatter() if text else JsonFormatter(only_ascii=not is_unicode(stream.encoding)))
     # At DEBUG botocore logs STS answers, secrets and all: libraries never get below WARNING, whatever is asked.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("imds_proxy").setLevel(level)
@@ -41,23 +43,41 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__} at {at}"
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Of lines that cannot be written nothing is said: it would have to be written there, with a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """What is not the stream's fault is logging's to report."""
+        if not isinstance(sys.exception(), OSError | OutputError):
+            super().handleError(record)
+
+
 class JsonFormatter(logging.Formatter):
-    """`{"time":…,"level":…,"event":…, …}`."""
+    """`{"time":…,"level":…,"event":…, …}`.
+
+    Args:
+        only_ascii: The stream may be unable to write other characters: JSON has an escape for each.
+    """
+
+    def __init__(self, *, only_ascii: bool = False) -> None:
+        super().__init__()
+        self._only_ascii = only_ascii
 
     def format(self, record: logging.LogRecord) -> str:
-        """One JSON object on one line."""
+        """One JSON object on one line, without a character that a terminal obeys."""
         head = {"time": timestamp(record.created), "level": record.levelname.lower(), "event": _event(record)}
-        return json.dumps(head | _details(record), default=str, ensure_ascii=False)
+        return escaped(json.dumps(head | _details(record), default=str, ensure_ascii=self._only_ascii))
 
 
 class TextFormatter(logging.Formatter):
     """`12:00:00 INFO  event key=value …`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, whatever the values hold."""
+        """One line, whatever the values hold; what is not printable is escaped as in JSON."""
         details = " ".join(f"{key}={_quoted(value)}" for key, value in _details(record).items())
         time = self.formatTime(record, "%H:%M:%S")
-        return f"{time} {record.levelname:<7} {_event(record)} {details}".rstrip().replace("\n", "\\n")
+        line = f"{time} {record.levelname:<7} {_event(record)} {details}".rstrip().replace("\n", "\\n")
+        return escaped(line)
 
 
 def _event(record: logging.LogRecord) -> str:
@@ -78,4 +98,5 @@ def _details(record: logging.LogRecord) -> dict[str, object]:
 
 def _quoted(value: object) -> str:
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if not text or any(c.isspace() or c == '"' for c in text) else text
+    plain = bool(text) and text.isprintable() and not {" ", '"'} & set(text)
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -1,10 +1,12 @@
 """Every verb as a person or a script runs it: what is printed where, and the exit code."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
 
 import jsonschema
 import pytest
@@ -15,6 +17,7 @@ from imds_proxy.demo.aws_double import free_port
 from support import aws as sts
 from support.clients import executable, on
 from support.daemon import DaemonProcess, clean_environment, request, wait
+from support.many_verbs import run_each
 
 VERBS = [
     "serve",
@@ -278,6 +281,23 @@ def test_status_into_a_closed_pipe_says_nothing(daemon):
     assert "Exception ignored" not in done.stderr
 
 
+def test_status_in_a_locale_without_an_ellipsis_and_into_a_full_disk(daemon, tmp_path):
+    """It died on the key, of which it shows the end alone; and blamed itself for the disk."""
+    verbs = [("status", "--config", daemon.config, *options) for options in ((), ("--json",), ("--watch",))]
+    verbs.append(("credential-process", "--config", daemon.config))
+    (folder := tmp_path / "printed").mkdir()
+    table, document = run_each(folder, verbs[:2], {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+    head, *rows = table.out.decode("ascii").splitlines()
+    key = next(role["key"] for role in json.loads(document.out)["roles"])
+    assert (table.code, document.code) == (0, 0)
+    assert key.replace("…", "...") in rows[0]
+    for row in rows[:2]:
+        assert re.match(r" \d+[hms]", row[head.index("LEFT") - 1 :]), "the columns are laid out for what is printed"
+    for ran in run_each(tmp_path, verbs, out="/dev/full"):
+        assert ran.code == 1, ran
+        assert ran.err == b"imds-proxy: standard output cannot be written: No space left on device\n"
+
+
 @pytest.mark.parametrize(
     "arguments", [("status",), ("status", "--json"), ("credential-process",), ("exec", "--role", "x", "true")]
 )
@@ -341,18 +361,133 @@ def test_exec_passes_the_commands_own_options_on(daemon):
     [
         ((), "no command given"),
         (("--",), "no command given"),
-        (("--", "/no/such/program"), "/no/such/program: No such file"),
-        (("--", "/"), "Permission denied"),
         (("--role", "nobody", "--", "true"), "nobody"),
         (("--role", "../token.key", "--", "true"), "../token.key"),
     ],
 )
-def test_exec_that_cannot_says_why_and_ends_with_1(daemon, arguments, says):
+def test_exec_that_does_not_know_the_role_says_why_and_ends_with_1(daemon, arguments, says):
     """A traceback in the middle of somebody's deployment."""
     done = daemon.cli("exec", *arguments)
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_exec_of_what_cannot_be_run_ends_as_a_shell_does(daemon, tmp_path):
+    """Scripts and schedulers tell a missing program from one that failed by 127 and 126."""
+    script, stray, orphan = (tmp_path / name for name in ("no-permission", "no-format", "no-interpreter"))
+    for path, text in (
+        (script, "#!/bin/sh\n"),
+        (stray, "\x7fELF no such format"),
+        (orphan, "#!/no/such/interpreter\n"),
+    ):
+        path.write_text(text)
+    stray.chmod(0o755)
+    orphan.chmod(0o755)
+    expected = (
+        ("no-such-program", 127, "no-such-program: command not found"),
+        ("", 127, "'': command not found"),
+        ("/no/such/program", 127, "/no/such/program: No such file or directory"),
+        (str(orphan), 127, "the interpreter in its first line is not there"),
+        ("/", 126, "/: Is a directory"),
+        (str(script), 126, "Permission denied"),
+        (str(stray), 126, "Exec format error"),
+        ("/etc/passwd/x", 126, "Not a directory"),
+    )
+    runs = [("exec", "--config", daemon.config, "--", command) for command, _, _ in expected]
+    (folder := tmp_path / "printed").mkdir()
+    for ran, (_, code, says) in zip(run_each(folder, runs), expected, strict=True):
+        assert ran.code == code, ran
+        assert says in ran.err.decode()
+        assert b"Traceback" not in ran.err
+        assert b"warning" not in ran.err
+
+
+def test_what_exec_runs_ends_at_a_closed_pipe_as_it_would_alone(daemon):
+    """Python ignores that signal, and the command would inherit it: `yes` would complain, others would go on."""
+    command = f"{' '.join(PROGRAM)} exec --config {daemon.config} -- yes | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], env=daemon.environment, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
+    )
+    assert (done.stdout, done.stderr) == (f"y\n{128 + signal.SIGPIPE}\n", "")
+
+
+def test_exec_and_env_run_without_a_daemon_and_say_so(no_daemon):
+    """Nothing but the SDK's own "unable to locate credentials" would be seen."""
+    done = no_daemon.cli("exec", "--", "sh", "-c", "echo ran; exit 7")
+    assert (done.returncode, done.stdout) == (7, "ran\n")
+    assert "warning: no answer from http://127.0.0.1:" in done.stderr
+    assert "→ is the daemon running" in done.stderr
+    done = no_daemon.cli("env")
+    assert done.returncode == 0
+    assert f"export AWS_EC2_METADATA_SERVICE_ENDPOINT={no_daemon.endpoint}" in done.stdout
+    assert "warning: no answer from" in done.stderr
+
+
+def test_exec_waits_for_a_daemon_only_so_long_and_then_runs_nothing(no_daemon):
+    """A job at boot would start before its credentials; or, if they never come, hang for ever."""
+    done = no_daemon.cli("exec", "--wait", "1s", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("imds-proxy: no credentials after 1 s, nothing was run: no answer from")
+    assert "→ is the daemon running" in done.stderr
+    assert no_daemon.cli("exec", "--wait", "soon", "--", "true").returncode == 2
+
+
+def test_the_region_comes_from_the_daemon_where_no_config_can_be_read(daemon):
+    """Go and Java find no region in the metadata of a host that does not say what machine it is."""
+    environment = {name: value for name, value in daemon.environment.items() if not name.startswith("AWS_")}
+    done = run("env", "--endpoint", daemon.endpoint, environment=environment)
+    assert "export AWS_REGION=eu-west-1\nexport AWS_DEFAULT_REGION=eu-west-1\n" in done.stdout
+    assert not done.stderr
+    done = run("exec", "--endpoint", daemon.endpoint, "env", environment=environment | {"AWS_REGION": "us-east-1"})
+    assert lines_of(done.stdout)["AWS_REGION"] == lines_of(done.stdout)["AWS_DEFAULT_REGION"] == "us-east-1"
+
+
+def test_the_token_itself_is_in_the_environment_only_on_request(daemon):
+    """minio-java and s5cmd know no token file; but an environment is seen by more than one program."""
+    variable = "AWS_CONTAINER_AUTHORIZATION_TOKEN"
+    plain = lines_of(daemon.cli("exec", "--role", "other", "env").stdout)
+    assert variable not in plain
+    seen = lines_of(daemon.cli("exec", "--role", "other", "--token-in-environment", "env").stdout)
+    assert seen.pop(variable) == (daemon.state / "tokens/other").read_text()
+    assert seen.keys() == plain.keys()
+    printed = run("env", "--config", daemon.config, "--role", "other", "--token-in-environment").stdout
+    assert f"export {variable}=" in printed
+    done = daemon.cli("env", "--token-in-environment")
+    assert done.returncode == 2
+    assert "goes with --role" in done.stderr
+    done = daemon.cli("exec", "--role", "nobody", "--token-in-environment", "true")
+    assert done.returncode == 1
+
+
+def test_exec_of_a_user_without_a_grant_says_so_and_waits_for_one(aws, start_daemon):
+    """The command would be refused by every service, and nothing would say that the grant is missing."""
+    grant = '[[grants]]\nrole = "deploy"\nuid = {}\n'
+    daemon = start_daemon(grant.format(54321))
+    done = daemon.cli("exec", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    assert "warning: the daemon has no role for this user" in done.stderr
+    assert re.search("→ imds-proxy check --as user=(?!NAME)", done.stderr)
+    assert "warning: the daemon has no role for this user" in daemon.cli("env").stderr
+    done = daemon.cli("exec", "--wait", "0s", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "after 0 s, nothing was run: the daemon has no role for this user" in done.stderr
+
+    command = [*PROGRAM, "exec", "--config", str(daemon.config), "--wait", "1m", "--", "echo", "ran"]
+    with subprocess.Popen(command, env=daemon.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+        time.sleep(1)  # it has looked at least once; if it has not, it has less to wait for
+        assert waiting.poll() is None
+        daemon.write_config(aws.config(grant.format(os.getuid())))
+        daemon.process.send_signal(signal.SIGHUP)
+        assert waiting.communicate(timeout=TIME_LIMIT) == (b"ran\n", b"")
+    assert waiting.returncode == 0
+
+
+def test_exec_of_a_role_on_demand_has_it_obtained_and_does_not_warn(start_daemon):
+    """The command's SDK would be the first to ask, be told that there is nothing, and give up."""
+    daemon = start_daemon('serve = "on-demand"\n')
+    done = daemon.cli("exec", "--", "echo", "ran")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
 
 
 def test_a_default_profile_that_would_be_used_instead_is_warned_of(daemon, tmp_path):

@@ -48,6 +48,15 @@ def test_no_client_asks_a_proxy_for_the_addresses_of_pods(monkeypatch):
 def test_the_region_is_given_only_where_none_is():
     assert changes({}, {}, "eu-west-1")["AWS_REGION"] == "eu-west-1"
     assert "AWS_REGION" not in changes({"AWS_REGION": "us-east-1"}, {}, "eu-west-1")
+    assert changes({"AWS_REGION": ""}, {}, "eu-west-1")["AWS_REGION"] == "eu-west-1"
+    assert "AWS_REGION" not in changes({}, {}, None)
+
+
+def test_a_region_that_is_there_goes_into_both_variables():
+    """boto3 reads AWS_DEFAULT_REGION alone, Go and Java AWS_REGION: two programs of a job would be in two regions."""
+    assert changes({"AWS_REGION": "us-east-1"}, {}, "eu-west-1")["AWS_DEFAULT_REGION"] == "us-east-1"
+    assert changes({"AWS_DEFAULT_REGION": "us-east-1"}, {}, "eu-west-1")["AWS_REGION"] == "us-east-1"
+    assert changes({"AWS_DEFAULT_REGION": "us-east-1"}, {}, None)["AWS_REGION"] == "us-east-1"
 
 
 def test_a_default_profile_that_sdks_would_take_is_found(tmp_path):

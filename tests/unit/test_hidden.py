@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from imds_proxy.credentials import Secret
-from imds_proxy.sources.redaction import hidden, one_line, printable, secrets_of_header
+from imds_proxy.sources.redaction import hidden, one_line, secrets_of_header
 
 BASE64 = string.ascii_letters + string.digits + "+/"
 URL_SAFE = string.ascii_letters + string.digits + "-_"
@@ -235,10 +235,9 @@ def test_a_repeated_authorization_header_has_no_signature():
 
 def test_it_is_one_line_and_bounded():
     """A service could write log lines of its own, or colour the operator's terminal."""
-    assert hidden("a\r\nb\x1b[31mc\x00\x07\t d\u2028e") == "a b [31mc d e"
+    assert hidden("a\r\nb\x1b[31mc\x00\x07\t d\u2028e") == "a b?[31mc?? d e"
     assert len(hidden("word " * 10_000)) == 501
     assert hidden("word " * 300).startswith("word word")
-    assert printable("a\nb\x1b" + "c" * 500) == "a?b?" + "c" * 196
 
 
 @given(secret=secret_keys, before=st.integers(1900, 2050))

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from imds_proxy.cli import status_facts as facts
-from imds_proxy.cli.status_document import complete, escaped
+from imds_proxy.cli.status_document import complete
 from imds_proxy.cli.status_facts import Level
 from imds_proxy.cli.status_host import facts as host_facts
+from imds_proxy.printable import escaped
 from support.status import NOW, at, document, failing, failure, role, span
 
 FILE = {"path": "/etc/x/credentials", "format": "ini", "roles": ["deploy"], "written": at(-60), "warnings": []}
