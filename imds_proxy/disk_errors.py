@@ -1,11 +1,14 @@
 """Why a file cannot be read or written, and what to do about it, in words for the operator."""
 
 import errno
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from imds_proxy.errors import FileError
+from imds_proxy.host.mounts import read_mounts
 from imds_proxy.host.open_files import exhausted
 from imds_proxy.host.path_walk import UnsafePathError
 
@@ -19,7 +22,22 @@ _ADVICE: Final = {
     errno.EISDIR: "correct the path: it is a folder",
     errno.ELOOP: "configure the path of the file itself, not of a symbolic link",
 }
+_NOT_FOR_FILES: Final = frozenset({"bpf", "cgroup", "cgroup2", "debugfs", "devpts", "proc", "securityfs", "sysfs"})
+"""File systems that show what the kernel has."""
 _OTHERWISE: Final = "see what is wrong with the file system"
+
+
+def judge_folder(path: Path | str) -> None:
+    """Raise OSError where this process could put no file into a folder, without trying it."""
+    number = 0
+    if not stat.S_ISDIR(os.stat(path).st_mode):  # noqa: PTH116 - a str, or a Path
+        number = errno.ENOTDIR
+    elif read_mounts().of(os.path.realpath(path)).kind in _NOT_FOR_FILES:
+        number = errno.EROFS  # root may write there, and yet nobody makes a file
+    elif not os.access(path, os.W_OK | os.X_OK):
+        number = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+    if number:
+        raise OSError(number, os.strerror(number))
 
 
 def write_failure(path: Path | str, error: FileError | OSError, advice: Mapping[int, str]) -> FileError:

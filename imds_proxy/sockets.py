@@ -1,8 +1,9 @@
 """Listening sockets: bound here or passed by systemd, and one clear line when that fails."""
 
+import contextlib
 import errno
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from imds_proxy.addresses import SYSTEMD_PREFIX, split_listen
 from imds_proxy.errors import ListenError
@@ -15,6 +16,10 @@ _OF_PODS = frozenset(("169.254.170.23", "fd00:ec2::23"))
 
 class NoIpv6Error(ListenError):
     """IPv6 is disabled on this host: a listener of IPv6 cannot be opened, and no client of it is here."""
+
+
+class PortInUseError(ListenError):
+    """Something has the port already: the daemon itself, perhaps."""
 
 
 def open_listener(listen: str, passed: Mapping[str, socket.socket]) -> socket.socket:
@@ -30,16 +35,42 @@ def open_listener(listen: str, passed: Mapping[str, socket.socket]) -> socket.so
     if listen in passed:
         return _taken(listen, passed[listen])
     if listen.startswith(SYSTEMD_PREFIX):
-        name = listen.removeprefix(SYSTEMD_PREFIX)
-        advice = f"give the .socket unit FileDescriptorName={name}, and start it before this service"
-        raise ListenError(f"listener {listen}: systemd passed no socket of that name", advice)
+        raise no_passed_socket(listen)
+    host, port = split_listen(listen)
+    with _in_words(listen):
+        listener = _bind(host, port)
+        try:
+            listener.listen(BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
+
+def no_passed_socket(listen: str) -> ListenError:
+    """What is said of a `systemd:NAME` without such a socket."""
+    name = listen.removeprefix(SYSTEMD_PREFIX)
+    advice = f"give the .socket unit FileDescriptorName={name}, and start it before this service"
+    return ListenError(f"listener {listen}: systemd passed no socket of that name", advice)
+
+
+def judge_listener(listen: str) -> None:
+    """Raise ListenError where an address and port could not be had now; nothing listens there, nothing is taken."""
+    with _in_words(listen):
+        _bind(*split_listen(listen)).close()
+
+
+@contextlib.contextmanager
+def _in_words(listen: str) -> Iterator[None]:
+    """ListenError with advice in place of what the system said of an address."""
     host, port = split_listen(listen)
     try:
-        return _bind(host, port)
+        yield
     except OSError as error:
         if ":" in host and error.errno in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL} and not _has_ipv6():
             raise NoIpv6Error(f"listener {listen}: IPv6 is disabled on this host") from None
-        raise ListenError(f"listener {listen}: {error.strerror}", _advice(error, host, port)) from None
+        failure = PortInUseError if error.errno == errno.EADDRINUSE else ListenError
+        raise failure(f"listener {listen}: {error.strerror}", _advice(error, host, port)) from None
 
 
 def listener_host(listen: str, passed: Mapping[str, socket.socket]) -> str:
@@ -72,7 +103,6 @@ def _bind(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.setblocking(False)  # noqa: FBT003 - the socket API's own
         listener.bind((host, port))
-        listener.listen(BACKLOG)
     except BaseException:
         listener.close()
         raise

@@ -4,14 +4,16 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from imds_proxy import atomic_file
 from imds_proxy.atomic_file import PRIVATE
-from imds_proxy.disk_errors import write_failure
+from imds_proxy.disk_errors import judge_folder, write_failure
 from imds_proxy.errors import ImdsProxyError
 from imds_proxy.host import access_advice, safe_path
 from imds_proxy.host.path_walk import UnsafePathError
+from imds_proxy.host.trusted_owner import SYSTEM_STATE_DIR
 
 _PRIVATE_DIR = 0o700
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -81,15 +83,41 @@ def open_state_dir(path: Path) -> StateDir:
     Raises:
         StateError: With what to do about it.
     """
-    try:
+    with _in_words(path):
         safe_path.make_folder(path, _PRIVATE_DIR)
         private = private_folder(path)
         if private != path:
             with contextlib.suppress(PermissionError):  # of a volume of others': said below
                 safe_path.make_folder(private, _PRIVATE_DIR)
-        with safe_path.open_folder(private) as folder:
-            _refuse_unless_private(private, folder.status)
-            return StateDir(private, folder.others)
+        return _opened(private)
+
+
+def judge_state_dir(path: Path) -> None:
+    """Raise StateError where `open_state_dir` would, without making anything."""
+    private, made = private_folder(path), path
+    with _in_words(path):
+        if private.exists():
+            _opened(private)
+            return
+        while not made.exists() and made != made.parent:
+            made = made.parent
+        with safe_path.open_folder(made) as folder:
+            if folder.status.st_uid not in {0, os.geteuid()}:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        judge_folder(made)
+
+
+def _opened(private: Path) -> StateDir:
+    with safe_path.open_folder(private) as folder:
+        _refuse_unless_private(private, folder.status)
+        return StateDir(private, folder.others)
+
+
+@contextlib.contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """StateError with advice in place of what the system said of a state directory."""
+    try:
+        yield
     except UnsafePathError as error:
         raise StateError(f"{path} cannot be used: {error.strerror}", error.advice) from None
     except FileNotFoundError:
@@ -129,7 +157,7 @@ def default_state_dir() -> Path:
     if by_systemd := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:
         return Path(by_systemd)
     if os.geteuid() == 0:
-        return Path("/var/lib/imds-proxy")
+        return SYSTEM_STATE_DIR
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "imds-proxy"
 
 

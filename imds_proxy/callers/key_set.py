@@ -138,7 +138,7 @@ class KeySet:
 
     def _failed(self, error: SourceError) -> None:
         self._failures += 1
-        message = error.message.removeprefix(f'role "{_TABLE}": ')
+        message = _without_role(error)
         extra = {"error": message, "advice": error.advice, "failures": self._failures, "held": self.keys is not None}
         log.log(
             logging.DEBUG if message == self._told else logging.ERROR, "service account keys not fetched", extra=extra
@@ -150,6 +150,22 @@ def _prepare(settings: ServiceAccountsConfig) -> tuple[dict[str, str], ssl.SSLCo
     """The headers of a request for keys, and whom it trusts. Raises SourceError."""
     headers = {"Accept": "application/jwk-set+json, application/json"} | _authorization(settings.token_file)
     return headers, tls_context(_TABLE, settings.ca_bundle)
+
+
+def judge(settings: ServiceAccountsConfig) -> None:
+    """Raise Invalid where the files of the key set cannot be used; nobody is asked for anything."""
+    try:
+        if settings.jwks_file is not None:
+            signing_keys.parse(_read_keys(settings.jwks_file), settings.jwks_file)
+        else:
+            _prepare(settings)
+    except SourceError as error:
+        raise Invalid(_without_role(error), error.advice) from None
+
+
+def _without_role(error: SourceError) -> str:
+    """The message of what reads files for roles."""
+    return error.message.removeprefix(f'role "{_TABLE}": ')
 
 
 async def _ask_for_keys(url: str, headers: dict[str, str], tls: ssl.SSLContext) -> bytes:

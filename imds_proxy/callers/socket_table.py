@@ -4,7 +4,6 @@ Asked of the kernel for all sockets of a port at once, in the network namespace 
 to a device, or has an address of another form, is found as well. Takes milliseconds: for the command line.
 """
 
-import contextlib
 import socket
 import struct
 from collections.abc import Iterator
@@ -15,10 +14,13 @@ from imds_proxy.callers.sock_diag import (
     EACH,
     FOUND,
     HEADER,
+    IPV6_ONLY,
     MAPPED,
     PORTS,
     SOCK_DIAG_BY_FAMILY,
+    aligned,
     as_mapped,
+    attribute,
     open_netlink,
     packed,
     question,
@@ -28,9 +30,6 @@ from imds_proxy.callers.socket_owner import Address, is_own_address
 _LISTEN: Final = 10
 _ANY_PORT: Final = 0
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_ALIGNED: Final = 4
-_ATTRIBUTE: Final = struct.Struct("=HH")
-_IPV6_ONLY: Final = 11  # INET_DIAG_SKV6ONLY
 _REPLY_SPACE: Final = 1 << 16
 _PATIENCE: Final = 5.0
 _ANY_ADDRESS: Final = (packed("0.0.0.0"), packed("::"))
@@ -59,7 +58,12 @@ class TcpSocket(NamedTuple):
 
 
 def listener_uids(host: str, port: int) -> set[int]:
-    """The users of every listener on this host that a connection to an address could reach; empty: there is none.
+    """The users of every listener that `listeners` finds."""
+    return {each.uid for each in listeners(host, port)}
+
+
+def listeners(host: str, port: int) -> list[TcpSocket]:
+    """Every listener on this host that a connection to an address could reach.
 
     Args:
         host: An IP address; an unspecified one means each address of its family.
@@ -72,7 +76,7 @@ def listener_uids(host: str, port: int) -> set[int]:
     found = list(_dump(PORTS.pack(port, _ANY_PORT), 1 << _LISTEN))
     # A listener at a wildcard takes what comes to this host, and nothing that goes to another.
     here = wanted in _ANY_ADDRESS or any(each.address == wanted for each in found) or _is_here(host)
-    return {each.uid for each in found if here and _reaches(wanted, each)}
+    return [each for each in found if here and _reaches(wanted, each)]
 
 
 def accepted_by(client: Address, server: Address) -> int | None:
@@ -132,22 +136,10 @@ def _read(netlink: socket.socket, family: int) -> Iterator[TcpSocket]:
                 raise OSError(-struct.unpack_from("=i", reply, offset + HEADER.size)[0], "no answer about sockets")
             if kind == SOCK_DIAG_BY_FAMILY:
                 yield _found(reply[offset + HEADER.size : offset + length], family)
-            offset += (length + _ALIGNED - 1) & -_ALIGNED
+            offset += aligned(length)
 
 
 def _found(message: bytes, family: int) -> TcpSocket:
     _, _, ports, source, destination, uid, inode = FOUND.unpack_from(message)
     ends = as_mapped(family, source), as_mapped(family, destination)
-    return TcpSocket(family, ports, *ends, uid, inode, _is_ipv6_only(message[FOUND.size :]))
-
-
-def _is_ipv6_only(attributes: bytes) -> bool:
-    with contextlib.suppress(struct.error):
-        while attributes:
-            length, kind = _ATTRIBUTE.unpack_from(attributes)
-            if kind == _IPV6_ONLY:
-                return attributes[_ATTRIBUTE.size] != 0
-            if length < _ATTRIBUTE.size:
-                break
-            attributes = attributes[(length + _ALIGNED - 1) & -_ALIGNED :]
-    return False
+    return TcpSocket(family, ports, *ends, uid, inode, attribute(message, FOUND.size, IPV6_ONLY) > b"\0")

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from imds_proxy.config import Config
 from imds_proxy.errors import ConfigError
+from imds_proxy.printable import printable
 
 if TYPE_CHECKING:
     from imds_proxy.callers.caller import Caller
     from imds_proxy.callers.grants import Grants
     from imds_proxy.config_callers import GrantConfig
 
-KEYS: Final = ("user", "group", "uid", "gid", "address", "listener", "service-account", "role", "token-file")
-_OF_A_PROCESS: Final = {"user", "group", "uid", "gid"}
+KEYS: Final = ("user", "group", "uid", "gid", "unit", "address", "listener", "service-account", "role", "token-file")
+_OF_A_PROCESS: Final = {"user", "group", "uid", "gid", "unit"}
 
 
 def check_as(config: Config, who: str) -> int:
@@ -22,16 +23,16 @@ def check_as(config: Config, who: str) -> int:
 
     given = _parsed(who)
     caller = _caller(config, given)
-    print(_described(caller))
+    print(printable(_described(caller)))
     grants = Grants(config.grants, config.default_role)
     roles = grants.roles_for(caller)
     if "role" in given:
-        _print_grants(grants, caller)
+        _print_grants(config, grants, caller)
         return _print_asked(config, roles, given["role"])
     if not config.grants:
         print(f"{roles[0]}: there are no grants, every caller gets it" if roles else _NO_DEFAULT)
         return 0 if roles else 1
-    _print_grants(grants, caller)
+    _print_grants(config, grants, caller)
     shows = "" if caller.token_file else f"; its list shows {roles[0]}" if roles else ""
     print(f"gets {', '.join(roles)}{shows}" if roles else "gets nothing")
     return 0 if roles else 1
@@ -40,9 +41,10 @@ def check_as(config: Config, who: str) -> int:
 _NO_DEFAULT: Final = "gets nothing: there are no grants, and no role is the default"
 
 
-def _print_grants(grants: "Grants", caller: "Caller") -> None:
+def _print_grants(config: Config, grants: "Grants", caller: "Caller") -> None:
     for number, (grant, misfits) in enumerate(grants.considered(caller)):
-        print(f"  grants.{number}  {_verdict(grant, misfits)}")
+        place = config.places.of(f"grants.{number}")
+        print(f"  grants.{number}  {_verdict(grant, misfits)}{f' ({place})' if place else ''}")
 
 
 def _print_asked(config: Config, roles: tuple[str, ...], value: str) -> int:
@@ -61,7 +63,7 @@ def _print_asked(config: Config, roles: tuple[str, ...], value: str) -> int:
 
 
 def _verdict(grant: "GrantConfig", misfits: list[str]) -> str:
-    conditions = [f"{key} = {json.dumps(value)}" for key, value in grant.conditions.items()]
+    conditions = [f"{key} = {_as_written(values)}" for key, values in grant.conditions.items()]
     if not misfits:
         return f"gives {grant.role}: {', '.join(conditions)}"
     # A token that is shown asks for a grant that names it, which this one does not.
@@ -69,6 +71,10 @@ def _verdict(grant: "GrantConfig", misfits: list[str]) -> str:
         f"it names no {misfits[0]}"
     ]
     return f"does not give {grant.role}: {', '.join(named)}"
+
+
+def _as_written(values: tuple[str | int, ...]) -> str:
+    return json.dumps(values if len(values) > 1 else values[0])
 
 
 def _parsed(who: str) -> dict[str, str]:
@@ -123,7 +129,15 @@ def _process(caller: "Caller", given: dict[str, str]) -> "Caller":
         caller = replace(caller, groups=caller.groups | {given["group"]})
     if "gid" in given:
         caller = replace(caller, gids=caller.gids | {_number("gid", given["gid"])})
-    return caller
+    return replace(caller, unit=_unit(given["unit"])) if "unit" in given else caller
+
+
+def _unit(value: str) -> str:
+    from imds_proxy.config_callers import UNIT_NAME
+
+    if not UNIT_NAME.fullmatch(value):
+        raise ConfigError(f"--as unit={value}: expected the whole name of a service or a scope, as in nginx.service")
+    return value
 
 
 def _number(key: str, value: str) -> int:
@@ -147,6 +161,8 @@ def _described(caller: "Caller") -> str:
         parts.append(f"user {caller.user or 'without a name'} (uid {caller.uid})")
     if caller.groups:
         parts.append(f"groups {', '.join(sorted(caller.groups))}")
+    if caller.unit is not None:
+        parts.append(f"unit {caller.unit}")
     if caller.service_account is not None:
         parts.append(f"service account {caller.service_account}")
     if caller.token_file is not None:

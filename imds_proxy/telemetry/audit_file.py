@@ -12,6 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
+from imds_proxy.disk_errors import judge_folder
 from imds_proxy.errors import FileError
 from imds_proxy.host import safe_path
 from imds_proxy.telemetry.audit_rotation import Rotation, rotate
@@ -128,6 +129,20 @@ def _open(path: str, like: os.stat_result | None = None) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def judge(path: str) -> None:
+    """Raise FileError or OSError where no line could be added at a path; nothing is made or written."""
+    try:
+        descriptor = safe_path.open_file(path, os.O_RDWR | os.O_APPEND | os.O_NONBLOCK, follow=False)
+    except FileNotFoundError:
+        safe_path.judge_path(path, made=True)
+    else:
+        try:
+            _refuse_what_others_write(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+    judge_folder(Path(path).parent)  # for a new file, or to rotate this one
 
 
 def _give_access(descriptor: int, like: os.stat_result | None) -> None:

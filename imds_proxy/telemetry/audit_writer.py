@@ -26,7 +26,7 @@ _LONGEST_RETRY: Final = 5.0  # seconds
 _PATIENCE: Final = 10.0  # seconds; a disk that hangs longer is told of
 _CLOSED_WITHIN: Final = 5.0  # seconds; at the stop it is not waited for
 
-_ADVICE: Final = {
+AUDIT_ADVICE: Final = {
     errno.EFBIG: "rotate it, or raise the limit on the size of files (LimitFSIZE= of the unit)",
     errno.EROFS: "configure a path that can be written (LogsDirectory= or ReadWritePaths= of the unit)",
     errno.ENOENT: "create its folder (LogsDirectory= of the unit)",
@@ -139,7 +139,7 @@ class AuditWriter:
         """Say once why the file is not rotated."""
         error, message = self._file.rotation_error, ""
         if error is not None:
-            why = write_failure(self._file.path, error, _ADVICE)
+            why = write_failure(self._file.path, error, AUDIT_ADVICE)
             message = f"{self._file.path} cannot be renamed: {error.strerror}"
             if message != self._said_of_rotation:
                 log.warning("the audit file is not rotated; it grows", extra={"error": message, "advice": why.advice})
@@ -153,7 +153,7 @@ class AuditWriter:
     def _failed(self, error: FileError | OSError) -> None:
         self._failures += 1
         self._stats.audit_write_failures += 1
-        why = write_failure(self._file.path, error, _ADVICE)
+        why = write_failure(self._file.path, error, AUDIT_ADVICE)
         if why.message != self._said:
             extra = {"error": why.message, "advice": why.advice}
             log.warning("the audit file is not written; its lines wait", extra=extra)

@@ -173,7 +173,7 @@ def scene(account, tmp_path_factory):
         stack.callback(setattr, account.double, "interfere", lambda _: None)
         scene = Scene(stack, account, folder)
         tables = [f"[roles.{name(*case)}]\ndefault = false\n{SUBJECTS[case[0]](scene, case[1])}\n" for case in CASES]
-        config = f'{HOST}[renewal]\nmax_age = "5s"\nstart_grace = 0\n' + "".join(tables)
+        config = f'{HOST}[renewal]\nmax_age = "7s"\nstart_grace = 0\n' + "".join(tables)
         environment = account.environment | {"AWS_CONFIG_FILE": str(folder / "aws-config")}
         with DaemonProcess(folder, config, environment) as daemon:
             scene.daemon = daemon

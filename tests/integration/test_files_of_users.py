@@ -147,11 +147,11 @@ def test_check_names_each_unsafe_path_and_why_and_writes_nothing(start_daemon, a
     done = daemon.cli("check")
     assert done.returncode == 1
     link = f"{homes}/a/.aws is a symbolic link of uid {a.uid}, and only root's are followed"
-    assert f"files.0.path  refused: {homes}/a/.aws/file is not safe: {link}\n  → let every folder" in done.stdout
-    assert f"files.1.path  refused: {homes}/root/theirs belongs to uid {b.uid}, neither its owner" in done.stdout
+    assert f"files.0.path: {homes}/a/.aws/file is not safe: {link}\n  → let every folder" in done.stdout
+    assert f"files.1.path: {homes}/root/theirs belongs to uid {b.uid}, neither its owner" in done.stdout
     assert "files.2.path" not in done.stdout
-    assert f"grants.0.token_file  refused: {homes}/a/.aws/token is not safe: {link}" in done.stdout
-    assert f"audit.file  refused: {homes}/a/audit.log is not safe" in done.stdout
+    assert f"grants.0.token_file: {homes}/a/.aws/token is not read: {link}" in done.stdout
+    assert f"audit.file: {homes}/a/audit.log is not safe" in done.stdout
     assert "state_dir" not in done.stdout
     assert "deploy  ok" in done.stdout
     assert [sorted(os.listdir(homes / name)) for name in ("a", "b/.aws", "root")] == [  # noqa: PTH208 - names alone

@@ -232,7 +232,7 @@ def test_the_verbs_use_the_listener_of_root_and_of_their_own_user(place, aws, st
         done = verb(victim, config, VERBS[name])
         assert done.returncode == 0, (name, done)
     with squatting(victim) as own:
-        config.write_text(CONFIG.format(folder=place, port=own.port, admin=own.port))
+        config.write_text(CONFIG.format(folder=place, port=own.port, admin=daemon.admin_port))
         done = verb(victim, config, VERBS["credential-process"])
         assert "the daemon has no credentials" in done.stderr
 

@@ -15,6 +15,7 @@ GRANTS = [
     {"role": "web", "service_account": "shop/*"},
     {"role": "jobs", "token_file": "/run/jobs.token"},
     {"role": "jobs", "gid": 4321},
+    {"role": "web", "unit": ["nginx.service", "worker@*.service"], "uid": 0},
 ]
 SERVICE_ACCOUNTS = {"issuer": "https://cluster", "jwks_file": "/etc/jwks.json"}
 
@@ -35,6 +36,9 @@ WHOLE = config(service_accounts=SERVICE_ACCOUNTS)
         ("uid=4000000000", "gets nothing"),
         ("group=users", "gets nothing"),
         ("gid=4321", "gets jobs; its list shows jobs"),
+        ("unit=nginx.service,user=root", "gets jobs, web; its list shows jobs"),
+        ("unit=worker@7.service,uid=0", "gets jobs, web; its list shows jobs"),
+        ("unit=nginx.service", "gets nothing"),
         ("address=172.17.0.2,listener=172.17.0.1:80", "gets web; its list shows web"),
         ("address=172.17.0.2", "gets nothing"),
         ("user=root,listener=172.17.0.1:80", "gets jobs; its list shows jobs"),
@@ -62,7 +66,19 @@ def test_it_says_which_key_of_a_grant_does_not_fit(capsys):
         '  grants.2  does not give web: service_account = "shop/*"',
         '  grants.3  does not give jobs: token_file = "/run/jobs.token"',
         "  grants.4  does not give jobs: gid = 4321",
+        '  grants.5  does not give web: uid = 0, unit = ["nginx.service", "worker@*.service"]',
         "gets nothing",
+    ]
+
+
+def test_a_list_is_shown_as_it_was_written(capsys):
+    """One value stays one value, and each of several is there."""
+    grants = [{"role": "web", "user": ["daemon", "root"], "uid": [0]}, {"role": "jobs", "listener": LISTEN}]
+    assert check_as(config(grants=grants), "user=root") == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        '  grants.0  gives web: user = ["daemon", "root"], uid = 0',
+        '  grants.1  gives jobs: listener = ["127.0.0.1:1338", "172.17.0.1:80"]',
+        "gets web, jobs; its list shows web",
     ]
 
 
@@ -72,6 +88,8 @@ def test_it_says_whom_it_takes_the_caller_for(capsys):
         "user without a name (uid 4000000000), groups docker, service account shop/app,"
         " from 127.0.0.1 to 127.0.0.1:1338"
     )
+    check_as(WHOLE, "unit=nginx.service")
+    assert capsys.readouterr().out.startswith("unit nginx.service, from 127.0.0.1 to")
     check_as(WHOLE, "token-file=/run/jobs.token")
     assert capsys.readouterr().out.startswith("the token of /run/jobs.token, from 127.0.0.1 to")
 
@@ -99,6 +117,9 @@ def test_without_grants_it_says_who_gets_what(capsys):
         ("gid=-1", "expected a number"),
         ("address=bridge", "expected an IP address"),
         ("address=172.17.0.0/16", "expected an IP address"),
+        ("unit=nginx", "expected the whole name of a service or a scope"),
+        ("unit=worker@*.service", "expected the whole name of a service or a scope"),
+        ("unit=nginx.service,address=172.17.0.2", "who has a unit is on this host"),
         ("user=root,address=172.17.0.2", "is on this host, and counts as at 127.0.0.1"),
         ("service-account=frontend", "expected NAMESPACE/NAME"),
         ("listener=127.0.0.1:1", "is none of metadata.listen"),
@@ -120,7 +141,8 @@ def test_what_may_not_be_meant_is_said():
         "roles.jobs: nobody may have it, and no file or other role needs it: it is not renewed",
         "roles.step: nobody may have it, and no file or other role needs it: it is not renewed",
     ]
-    assert list(remarks(WHOLE)) == []
+    without_units = config(service_accounts=SERVICE_ACCOUNTS, grants=[each for each in GRANTS if "unit" not in each])
+    assert list(remarks(without_units)) == []
     assert list(remarks(parse({"roles": role_table("web", default=True)}, "t"))) == []
 
 
