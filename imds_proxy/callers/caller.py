@@ -44,6 +44,8 @@ class Caller:
         user: That user's name, None where it has none.
         gids: Primary and supplementary groups.
         groups: Their names.
+        unit: The unit of systemd's system manager whose process made the client's socket; not known where no grant
+            names one.
         service_account: Whose token it showed, at `/v1/credentials` alone.
         token_file: Which file's token it showed, at `/roles/NAME` alone.
     """
@@ -55,6 +57,7 @@ class Caller:
     user: str | None = None
     gids: frozenset[int] = frozenset()
     groups: frozenset[str] = frozenset()
+    unit: str | None = None
     service_account: ServiceAccount | None = None
     token_file: str | None = None
 

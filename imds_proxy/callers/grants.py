@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from imds_proxy.callers.caller import Caller, ServiceAccount
+from imds_proxy.callers.cgroups import instances
 from imds_proxy.config_callers import GrantConfig
 
 _DECISIONS_KEPT = 1024
@@ -22,59 +23,70 @@ class Grants:
     """
 
     def __init__(self, grants: Sequence[GrantConfig], default: str | None) -> None:
-        self._grants = [(grant, _network(grant)) for grant in grants]
+        self._grants = [(grant, _networks(grant)) for grant in grants]
         self._default = (default,) if default is not None and not grants else ()
         self.roles_for = lru_cache(_DECISIONS_KEPT)(self._decide)
         """The names of the roles that a caller may have, the one its list shows first."""
 
     def considered(self, caller: Caller) -> Iterator[tuple[GrantConfig, list[str]]]:
         """Every grant, with the keys of it that do not fit."""
-        for grant, network in self._grants:
-            yield grant, list(_misfits(grant, network, caller))
+        for grant, networks in self._grants:
+            yield grant, list(_misfits(grant, networks, caller))
 
     def _decide(self, caller: Caller) -> tuple[str, ...]:
-        fitting = [grant.role for grant, network in self._grants if not any(_misfits(grant, network, caller))]
+        fitting = [grant.role for grant, networks in self._grants if not any(_misfits(grant, networks, caller))]
         return tuple(dict.fromkeys(fitting)) or self._default
 
 
 def describe(grant: GrantConfig) -> str:
-    """Whom a grant fits, in words: `user codedeploy, address 10.0.0.0/8`."""
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in grant.conditions.items())
+    """Whom a grant fits, in words: `user codedeploy or build, address 10.0.0.0/8`."""
+    return ", ".join(f"{key.replace('_', ' ')} {_alternatives(values)}" for key, values in grant.conditions.items())
+
+
+def _alternatives(values: tuple[str | int, ...]) -> str:
+    *others, last = map(str, values)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _network(grant: GrantConfig) -> Network | None:
-    return ipaddress.ip_network(grant.address) if grant.address is not None else None
+def _networks(grant: GrantConfig) -> tuple[Network, ...]:
+    return tuple(map(ipaddress.ip_network, grant.address))
 
 
-def _misfits(grant: GrantConfig, network: Network | None, caller: Caller) -> Iterator[str]:
+def _misfits(grant: GrantConfig, networks: tuple[Network, ...], caller: Caller) -> Iterator[str]:
     """The keys of a grant that do not fit; a grant fits if there is none.
 
     Who shows a token is asked about that token: what the connection alone may have is not added to it.
     """
-    if grant.user not in {None, caller.user}:
+    if grant.user and caller.user not in grant.user:
         yield "user"
-    if grant.group is not None and grant.group not in caller.groups:
+    if grant.group and caller.groups.isdisjoint(grant.group):
         yield "group"
-    if grant.uid not in {None, caller.uid}:
+    if grant.uid and caller.uid not in grant.uid:
         yield "uid"
-    if grant.gid is not None and grant.gid not in caller.gids:
+    if grant.gid and caller.gids.isdisjoint(grant.gid):
         yield "gid"
-    if network is not None and ipaddress.ip_address(caller.address) not in network:
+    if grant.unit and (caller.unit is None or {caller.unit, instances(caller.unit)}.isdisjoint(grant.unit)):
+        yield "unit"
+    if networks and not _is_in(caller.address, networks):
         yield "address"
-    if grant.listener not in {None, caller.listener}:
+    if grant.listener and caller.listener not in grant.listener:
         yield "listener"
-    if not _is_of(grant.service_account, caller.service_account):
+    if not _is_one_of(grant.service_account, caller.service_account):
         yield "service_account"
     if grant.token_file != caller.token_file:
         yield "token_file"
 
 
-def _is_of(pattern: str | None, account: ServiceAccount | None) -> bool:
-    """Whether an account is the one meant by `NAMESPACE/NAME` or `NAMESPACE/*`."""
-    if pattern is None or account is None:
-        return pattern is None and account is None
-    namespace, _, name = pattern.partition("/")
-    return namespace == account.namespace and name in {"*", account.name}
+def _is_in(address: str, networks: tuple[Network, ...]) -> bool:
+    found = ipaddress.ip_address(address)
+    return any(found in network for network in networks)
+
+
+def _is_one_of(patterns: tuple[str, ...], account: ServiceAccount | None) -> bool:
+    """Whether an account is one of those meant by `NAMESPACE/NAME` or `NAMESPACE/*`; without either, true."""
+    if account is None or not patterns:
+        return account is None and not patterns
+    return not {str(account), f"{account.namespace}/*"}.isdisjoint(patterns)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 from imds_proxy.callers.accounts import Account, Accounts
 from imds_proxy.callers.caller import Caller, ip_address
 from imds_proxy.callers.socket_owner import Address, Owner, SocketOwners, is_own_address
+from imds_proxy.callers.units import Units
 from imds_proxy.systemd import PassedSocket
 
 Told = Callable[[Caller, int], None]
@@ -39,17 +40,23 @@ class Callers:
     Args:
         owners: Asks the kernel.
         accounts: Asks for users and groups.
+        units: Knows the units of cgroups; None: those of no grant.
     """
 
-    def __init__(self, owners: SocketOwners, accounts: Accounts) -> None:
+    def __init__(self, owners: SocketOwners, accounts: Accounts, units: Units | None = None) -> None:
         self._owners = owners
         self._accounts = accounts
+        self._units = units or Units()
         self._waiting: set[asyncio.Task[None]] = set()
         self._of_user = lru_cache(_CALLERS_KEPT)(of_user)
 
     def works(self) -> bool:
         """Whether the kernel tells users apart here; where it does not, every caller is an address and nothing else."""
         return self._owners.works()
+
+    def look_for_units(self, named: Iterable[str]) -> None:
+        """Tell units from here on if grants name any."""
+        self._units.follow(frozenset(named))
 
     async def warm_up(self) -> None:
         """Ask once who this process is, so that the first client does not wait for what that takes to load."""
@@ -100,27 +107,28 @@ class Callers:
         return caller.principal, caller
 
     def name(self, found: Owner | Caller, local: Address, place: Place, told: Told) -> None:
-        """Tell who connected, with the names of users and groups: at once, or when they are known."""
+        """Tell who connected, with the names of users, groups and units: at once, or when they are known."""
         if isinstance(found, Caller):
             told(found, 0)
             return
         is_ipv6 = "." not in local[0]  # an IPv4 client of an IPv6 listener is at ::ffff:127.0.0.1
-        if (account := self._accounts.known(found.uid)) is not None:
-            told(self._of_user(account, place.listener, is_ipv6), found.inode)
+        if (account := self._accounts.known(found.uid)) is not None and self._units.is_known(found.cgroup):
+            told(self._of_user(account, place.listener, is_ipv6, self._units.unit(found.cgroup)), found.inode)
         else:
             task = asyncio.create_task(self._identify_later(found, place.listener, is_ipv6, told))
             self._waiting.add(task)
             task.add_done_callback(self._waiting.discard)
 
     async def _identify_later(self, owner: Owner, listener: str, is_ipv6: bool, told: Told) -> None:  # noqa: FBT001 - as below
-        account = await self._accounts.of(owner.uid)
-        told(self._of_user(account, listener, is_ipv6), owner.inode)
+        account, unit = await asyncio.gather(self._accounts.of(owner.uid), self._units.of(owner.cgroup))
+        told(self._of_user(account, listener, is_ipv6, unit), owner.inode)
 
     def close(self) -> None:
         """Ask nobody any more."""
         for task in self._waiting:
             task.cancel()
         self._accounts.close()
+        self._units.close()
         self._owners.close()
 
 
@@ -135,7 +143,7 @@ def _principal(uid: int) -> bytes:
     return b"uid %d" % uid
 
 
-def of_user(account: Account, listener: str, is_ipv6: bool) -> Caller:  # noqa: FBT001 - by position, for the cache
+def of_user(account: Account, listener: str, is_ipv6: bool, unit: str | None = None) -> Caller:  # noqa: FBT001 - by position, for the cache
     """The caller for a process of this host."""
     return Caller(
         address="::1" if is_ipv6 else "127.0.0.1",
@@ -145,6 +153,7 @@ def of_user(account: Account, listener: str, is_ipv6: bool) -> Caller:  # noqa: 
         user=account.user,
         gids=account.gids,
         groups=account.groups,
+        unit=unit,
     )
 
 

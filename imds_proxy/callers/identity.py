@@ -34,6 +34,7 @@ class Identity:
         if not self.connections.works():
             advice = "needs the kernel's tcp_diag, and RestrictAddressFamilies with AF_NETLINK"
             log.warning("callers have no user here: grants by user or group fit nobody", extra={"advice": advice})
+        self.connections.look_for_units(unit for grant in config.grants for unit in grant.unit)
         await self.service_accounts.follow(config)
         await self.connections.warm_up()
         await self.token_files.follow(grant.token_file for grant in config.grants if grant.token_file)

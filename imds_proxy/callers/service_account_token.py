@@ -75,7 +75,7 @@ def account_of(claims: dict[str, Any], settings: ServiceAccountsConfig, now: flo
     Raises:
         NotAccepted: It is of another issuer, for another audience, not for now, or not a service account's.
     """
-    if claims.get("iss") != settings.issuer:
+    if claims.get("iss") not in settings.issuer:
         raise NotAccepted("the token is of another issuer")
     said = claims.get("aud")
     audiences = said if isinstance(said, list) else [said]

@@ -13,6 +13,7 @@ from imds_proxy.callers.service_account_token import NotAccepted, account_of, re
 from imds_proxy.config import Config
 from imds_proxy.config_callers import ServiceAccountsConfig
 from imds_proxy.errors import ImdsProxyError
+from imds_proxy.extras import how_to_install
 from imds_proxy.host.file_watcher import FileWatcher
 
 if TYPE_CHECKING:
@@ -75,14 +76,14 @@ class ServiceAccounts:
         raise NotAccepted("the token's key is not one of the issuer's")
 
     async def follow(self, config: Config) -> None:
-        """Start, stop or leave it, as the config says. Keys stay where issuer and place are the same.
+        """Start, stop or leave it, as the config says. Keys stay where their place and one issuer are the same.
 
         Whom to believe is another one before this waits for anything: grants of the new config hold already.
         """
         settings, self._followed = config.service_accounts, True
         if settings == self._settings:
             return
-        if _place(settings) != _place(self._settings):
+        if not _same_keys(settings, self._settings):
             self._keys = None
         self._settings = settings
         await self.close()
@@ -115,11 +116,14 @@ def missing_package() -> ImdsProxyError | None:
         package = _PACKAGES.get(str(error.name), error.name)
         return ImdsProxyError(
             f"[service_accounts] needs the Python package {package}, which is not installed",
-            'pip install "imds-proxy[kubernetes]"',
+            how_to_install("kubernetes", str(error.name)),
         )
     return None
 
 
-def _place(settings: ServiceAccountsConfig | None) -> tuple[str | None, ...]:
-    """What makes keys the same keys."""
-    return (settings.issuer, settings.jwks_url, settings.jwks_file) if settings is not None else ()
+def _same_keys(one: ServiceAccountsConfig | None, other: ServiceAccountsConfig | None) -> bool:
+    """Whether keys fetched for the one are the other's too: a cluster that gets a second issuer keeps them."""
+    if one is None or other is None:
+        return False
+    in_place = (one.jwks_url, one.jwks_file) == (other.jwks_url, other.jwks_file)
+    return in_place and not set(one.issuer).isdisjoint(other.issuer)

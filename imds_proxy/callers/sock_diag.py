@@ -24,10 +24,14 @@ CONNECTION: Final = slice(HEADER.size + 4, HEADER.size + 40)
 """Ports, source and destination, in an answer with its header."""
 UID_AND_INODE: Final = struct.Struct(f"={HEADER.size + FOUND.size - 8}xII")
 """At the beginning of an answer with its header."""
+IPV6_ONLY: Final = 11  # INET_DIAG_SKV6ONLY
+CGROUP_ID: Final = 21  # INET_DIAG_CGROUP_ID, since Linux 5.9
 PORTS: Final = struct.Struct("!HH")
 MAPPED: Final = b"\0" * 10 + b"\xff\xff"
 
 _QUESTION: Final = struct.Struct("=IHHII BBxxI 4s32sI8s")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_ALIGNED: Final = 4
 _ADDRESSES_KEPT: Final = 1024
 _NO_COOKIE: Final = b"\xff" * 8  # INET_DIAG_NOCOOKIE
 _NETLINK_SOCK_DIAG: Final = 4
@@ -87,3 +91,27 @@ def packed(host: str) -> bytes:
 def as_mapped(family: int, address: bytes) -> bytes:
     """An address of `FOUND` in the form that `packed` has."""
     return MAPPED + address[:4] if family == socket.AF_INET else address
+
+
+def attribute(answer: bytes, offset: int, kind: int) -> bytes:
+    """An attribute's value; empty where there is none.
+
+    Args:
+        answer: One message.
+        offset: Where its attributes begin.
+        kind: One of those above.
+    """
+    end = len(answer)
+    while offset + _ATTRIBUTE.size <= end:
+        length, found = _ATTRIBUTE.unpack_from(answer, offset)
+        if length < _ATTRIBUTE.size:
+            break
+        if found == kind:
+            return answer[offset + _ATTRIBUTE.size : offset + length]
+        offset += aligned(length)
+    return b""
+
+
+def aligned(length: int) -> int:
+    """How far it is to what follows a part of this length."""
+    return (length + _ALIGNED - 1) & -_ALIGNED

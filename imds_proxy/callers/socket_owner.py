@@ -8,11 +8,14 @@ import errno
 import os
 import socket
 import struct
+import sys
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from imds_proxy.callers.sock_diag import (
+    CGROUP_ID,
     CONNECTION,
+    FOUND,
     HEADER,
     MAPPED,
     ONE,
@@ -20,6 +23,7 @@ from imds_proxy.callers.sock_diag import (
     SOCK_DIAG_BY_FAMILY,
     STATE,
     UID_AND_INODE,
+    attribute,
     open_netlink,
     packed,
     question,
@@ -33,6 +37,8 @@ _IPV4, _IPV6 = int(socket.AF_INET), int(socket.AF_INET6)
 _ADDRESSES_KEPT = 1024
 _SEQUENCE_MASK = 0xFFFF_FFFF
 _REPLY_SPACE = 1024
+_ATTRIBUTES = HEADER.size + FOUND.size
+"""Where they begin in an answer."""
 
 _ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2, _CLOSE_WAIT = 1, 4, 5, 8
 _OPEN = frozenset({_ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2, _CLOSE_WAIT})
@@ -46,10 +52,17 @@ _PATIENCE = 1.0
 
 
 class Owner(NamedTuple):  # made once per connection: a frozen dataclass costs twice as much
-    """The user who made a socket, and the socket's inode, by which /proc/PID/fd shows who has it open."""
+    """Whose a socket is.
+
+    Args:
+        uid: The user who made it.
+        inode: By which /proc/PID/fd shows who has it open.
+        cgroup: The id of the cgroup of the process that made it; 0 where the kernel does not tell.
+    """
 
     uid: int
     inode: int
+    cgroup: int = 0
 
 
 class SocketOwners:
@@ -76,7 +89,14 @@ class SocketOwners:
         It does not tell without tcp_diag, behind a seccomp filter (RestrictAddressFamilies without AF_NETLINK), and
         where something else plays the kernel (gVisor).
         """
-        return any(self._finds_itself(*at) for at in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")))
+        return self.own_cgroup() is not None
+
+    def own_cgroup(self) -> int | None:
+        """The cgroup of a socket of this process; 0 where the kernel tells its user alone, None where not even that."""
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            if (itself := self._finds_itself(family, host)) is not None:
+                return itself.cgroup
+        return None
 
     def shares_namespace(self, listening: socket.socket) -> bool:
         """Whether a socket passed to this process is of the network namespace in which owners are looked up.
@@ -109,7 +129,7 @@ class SocketOwners:
             return None  # with no such connection the kernel tells of a listener on the client's port
         if found[STATE] not in _OPEN or not inode or uid == self._unmapped_uid:
             return None  # closed: no inode, and it reads as root's
-        return Owner(uid, inode)
+        return Owner(uid, inode, int.from_bytes(attribute(found, _ATTRIBUTES, CGROUP_ID), sys.byteorder))
 
     def _next(self) -> int:
         """The number of the next question."""
@@ -127,17 +147,18 @@ class SocketOwners:
             if answered == self._sequence:
                 return reply if kind == SOCK_DIAG_BY_FAMILY else b""
 
-    def _finds_itself(self, family: socket.AddressFamily, host: str) -> bool:
+    def _finds_itself(self, family: socket.AddressFamily, host: str) -> Owner | None:
         try:
             with socket.socket(family) as listening, socket.socket(family) as client:
                 listening.bind((host, 0))
                 listening.listen(1)
                 client.settimeout(_PATIENCE)
                 client.connect(listening.getsockname())
-                itself = Owner(os.geteuid(), os.fstat(client.fileno()).st_ino)
-                return self.owner(client.getsockname(), client.getpeername()) == itself
+                itself = os.geteuid(), os.fstat(client.fileno()).st_ino
+                found = self.owner(client.getsockname(), client.getpeername())
+                return found if found is not None and (found.uid, found.inode) == itself else None
         except OSError:
-            return False
+            return None
 
 
 @lru_cache(_ADDRESSES_KEPT)

@@ -72,7 +72,7 @@ class ContainerCredentials:
         """The answer for a role, or for a service account."""
         if request.method not in {"GET", "HEAD"}:
             return error(405, "MethodNotAllowed", "only GET and HEAD", "Allow: GET, HEAD\r\n")
-        token = request.headers.get("authorization", "").strip()
+        token = _token(request.headers.get("authorization", ""))
         if route.document == SERVICE_ACCOUNT:
             return self._of_service_account(request, token, route.name)
         return self._of_role(request, route.name, token.encode("latin-1"))
@@ -130,6 +130,15 @@ class ContainerCredentials:
             self._refused.tell(account, asked, granted, self._asked.without_arn(granted))
             reason = f"asks for {shown(asked)}; granted: {', '.join(granted) or 'nothing'}"
         return error(403, "AccessDenied", words)._replace(reason=reason)
+
+
+def _token(sent: str) -> str:
+    """The token in an Authorization header: its whole value, or what follows `Bearer ` (RFC 6750), which a few send.
+
+    No token of ours begins so: none has a space in it.
+    """
+    scheme, _, rest = sent.strip().partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" and rest else sent.strip()
 
 
 def _document(held: Held | None, role: str, caller: Caller) -> Response:

@@ -108,7 +108,7 @@ class Audit:
         role = role[:ROLE_LENGTH]
         window = self._handed_out if status == OK else self._refused
         account = who.service_account
-        place = who.uid, who.address, who.listener, account, who.token_file
+        place = who.uid, who.unit, who.address, who.listener, account, who.token_file
         kind = (*place, role, reason, status, document, protocol, key)
         burst = window.bursts.get(kind)
         own = window.of_caller.get(who, 0) if burst is None else 0

@@ -41,6 +41,8 @@ class Who(Protocol):
     @property
     def user(self) -> str | None: ...  # noqa: D102
     @property
+    def unit(self) -> str | None: ...  # noqa: D102
+    @property
     def service_account(self) -> ServiceAccount | None: ...  # noqa: D102
     @property
     def token_file(self) -> str | None: ...  # noqa: D102
@@ -92,6 +94,7 @@ def burst_record(burst: Burst) -> logging.LogRecord:
     fields = {
         "uid": who.uid,
         "user": _safe(who.user, _WORD_LENGTH),
+        "unit": _safe(who.unit, _WORD_LENGTH),
         "pid": process.pid if process else None,
         "command": _safe(process.command, _WORD_LENGTH) if process else None,
         "address": _safe(who.address, _WORD_LENGTH),

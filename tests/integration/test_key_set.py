@@ -49,7 +49,7 @@ async def follow():
     accounts = ServiceAccounts()
 
     async def start(**settings):
-        table = ServiceAccountsConfig(issuer=ISSUER, **settings) if settings else None
+        table = ServiceAccountsConfig(**{"issuer": ISSUER} | settings) if settings else None
         await accounts.follow(SimpleNamespace(service_accounts=table))
         return accounts
 
@@ -326,6 +326,24 @@ async def test_a_reload_keeps_the_keys_of_the_same_issuer(follow, server, cluste
     assert verdict(accounts, token) == "shop/api"
     await follow(jwks_url=server.url, ca_bundle=server.ca_bundle, audience="another")
     assert verdict(accounts, token) == "NotAccepted"
+
+
+async def test_a_reload_that_adds_an_issuer_keeps_the_keys(follow, server, cluster):
+    """A cluster that changes its issuer has both for a while; no pod may notice either reload."""
+    new = "https://oidc.example.com/cluster"
+    accounts = await follow(jwks_url=server.url, ca_bundle=server.ca_bundle)
+    old_token, new_token = cluster.token(), cluster.token(iss=new)
+    await until(accounts, old_token)
+    assert verdict(accounts, new_token) == "NotAccepted"
+    for issuer, accepted, refused in (
+        ([ISSUER, new], [old_token, new_token], []),
+        ([new], [new_token], [old_token]),
+        (ISSUER, [], [new_token]),
+    ):
+        await follow(jwks_url=server.url, ca_bundle=server.ca_bundle, issuer=issuer)
+        assert [verdict(accounts, token) for token in accepted] == ["shop/api"] * len(accepted)
+        assert [verdict(accounts, token) for token in refused] == ["NotAccepted"] * len(refused)
+    assert verdict(accounts, old_token) == "KeysMissing"  # no issuer is the same: the keys are fetched again
 
 
 async def test_a_reload_forgets_the_keys_of_another_place(follow, server, cluster, tmp_path):

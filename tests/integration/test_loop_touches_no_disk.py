@@ -42,6 +42,9 @@ role = "helper"
 group = "root"
 [[grants]]
 role = "pushed"
+unit = "imds-proxy-test.service"
+[[grants]]
+role = "pushed"
 token_file = "{folder}/token"
 """
 

@@ -24,6 +24,7 @@ from imds_proxy.sources.assume_role import AssumeRole
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.base import FromChain
 from imds_proxy.state import open_state_dir
+from support.kubernetes import Cluster
 from support.plane import ACCOUNT, CONTAINER_TOKEN, credentials, plane, role_table
 
 TWO_ROLES = role_table("deploy", default=True) | role_table("other", default=False)
@@ -217,6 +218,31 @@ async def test_rule_26_a_roles_own_token_is_beside_the_grants_and_no_connection_
         assert (await plane_.ask("/latest/meta-data/iam/security-credentials/", headers=headers)).status == 404
 
 
+async def test_rule_25_a_cluster_may_have_two_issuers_and_two_audiences_for_a_while(tmp_path):
+    """Of pods that were started before and after the change, some would have no role."""
+    cluster, issuers, audiences = Cluster(), ["https://old.example", "https://new.example"], ["eks", "sts"]
+    keys = tmp_path / "jwks.json"
+    keys.write_bytes(cluster.key_set())
+    tables = {
+        "grants": [{"role": "deploy", "service_account": "shop/api"}],
+        "service_accounts": {"issuer": issuers, "audience": audiences, "jwks_file": str(keys)},
+    }
+
+    async def status(plane_, **claims):
+        headers = {"Authorization": cluster.token(**claims)}
+        async with asyncio.timeout(10):
+            while (answer := await plane_.ask("/v1/credentials", headers=headers)).status == 503:
+                await asyncio.sleep(0.02)
+        return answer.status
+
+    async with plane(**tables) as plane_:
+        for issuer in (*issuers, "https://another.example"):
+            for audience in (*audiences, "another"):
+                is_both = issuer in issuers and audience in audiences
+                assert await status(plane_, iss=issuer, aud=[audience]) == (200 if is_both else 401)
+        assert await status(plane_, iss=issuers[0], aud=audiences) == 200
+
+
 async def test_rule_25_v1_credentials_without_a_right_token_is_401():
     async with plane() as plane_:
         for headers in ({}, {"Authorization": "wrong"}):
@@ -240,7 +266,15 @@ async def test_rule_26_the_roles_own_token_opens_it():
         CONTAINER_TOKEN + "deploys",
         CONTAINER_TOKEN + "other",
         (CONTAINER_TOKEN + "deploy").upper(),
-        "Bearer " + CONTAINER_TOKEN + "deploy",
+        "Bearer",
+        "Bearer wrong",
+        "Bearer" + CONTAINER_TOKEN + "deploy",
+        "Bearer\t" + CONTAINER_TOKEN + "deploy",
+        "Bearer Bearer " + CONTAINER_TOKEN + "deploy",
+        "Bearer " + CONTAINER_TOKEN + "deploy, " + CONTAINER_TOKEN + "deploy",
+        "Bearer " + CONTAINER_TOKEN + "other",
+        "Basic " + CONTAINER_TOKEN + "deploy",
+        "Token " + CONTAINER_TOKEN + "deploy",
         "\xff" * 30,
         "x" * 8000,
     ],
@@ -260,14 +294,35 @@ async def test_rule_26_wrong_or_none_is_401_in_both_spellings(sent, path):
         assert all(body.values())
 
 
+SCHEMES = ("Bearer ", "bearer ", "BEARER ", "bEaReR ", "Bearer   ")
+"""RFC 9110: a scheme is in any case, and spaces follow it."""
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_rule_26_a_token_may_follow_the_word_bearer(scheme):
+    """A few clients send it so (Dragonfly until 1.40, n8n's ECS credentials): they would have no credentials here."""
+    async with plane() as plane_:
+        answer = await plane_.ask("/roles/deploy", headers={"Authorization": f"{scheme}{CONTAINER_TOKEN}deploy"})
+        assert (answer.status, json.loads(answer.body)["AccessKeyId"]) == (200, credentials().access_key_id)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_rule_26_a_service_accounts_token_may_follow_the_word_bearer(believed, scheme):
+    async with plane(**ASKED_TABLES) as plane_:
+        for path in ("/v1/credentials", "/v1/credentials/deploy"):
+            answer = await plane_.ask(path, headers={"Authorization": f"{scheme}its-token"})
+            assert (answer.status, json.loads(answer.body)["RoleArn"]) == (200, ARN.format("deploy"))
+
+
 async def test_rule_26_the_answer_tells_nothing_of_the_role():
     async with plane(held=("deploy", "other"), roles=TWO_ROLES) as plane_:
         paths = ("/roles/deploy", "/roles/unknown", "/roles/other")
         assert len({(await plane_.ask(path, headers={"Authorization": "wrong"})).body for path in paths}) == 1
 
 
+@pytest.mark.parametrize("sent", ["wrong", "Bearer wrong"])
 @pytest.mark.parametrize("path", ["/roles/deploy", "/roles/unknown"])
-async def test_rule_26_tokens_are_compared_in_constant_time(path, monkeypatch):
+async def test_rule_26_tokens_are_compared_in_constant_time(path, sent, monkeypatch):
     """Time would tell a local process how much of a guess is right."""
     compared = []
 
@@ -277,7 +332,7 @@ async def test_rule_26_tokens_are_compared_in_constant_time(path, monkeypatch):
 
     monkeypatch.setattr(role_tokens, "hmac", type("hmac", (), {"compare_digest": staticmethod(compare)}))
     async with plane() as plane_:
-        assert (await plane_.ask(path, headers={"Authorization": "wrong"})).status == 401
+        assert (await plane_.ask(path, headers={"Authorization": sent})).status == 401
     assert len(compared) >= 1
 
 

@@ -18,7 +18,8 @@ import pytest
 import uvloop
 
 from imds_proxy.callers.process import find_process
-from imds_proxy.callers.socket_owner import Owner, SocketOwners, is_own_address
+from imds_proxy.callers.sock_diag import CGROUP_ID, attribute
+from imds_proxy.callers.socket_owner import SocketOwners, is_own_address
 from support.namespace import container, inside, network_namespace, sysctl
 from support.users import temporary_users
 
@@ -137,7 +138,36 @@ def test_a_client_is_its_user(owners, user, connect, host, family, to):
     with listening(host) as listener:
         client = connect(user, [to, listener.getsockname()[1]], family)
         with accepted(listener) as connection:
-            assert owner_of(owners, connection) == Owner(user.uid, client.inode)
+            assert owner_of(owners, connection)[:2] == (user.uid, client.inode)
+
+
+@pytest.mark.parametrize(("host", "family"), [(IPV4, socket.AF_INET), (IPV6, socket.AF_INET6)])
+def test_the_cgroup_of_a_client_is_that_of_the_process_that_made_its_socket(owners, user, connect, host, family):
+    """By it a unit is known; a client that was started here is in the cgroup of this process."""
+    with listening(host) as listener:
+        connect(user, [host, listener.getsockname()[1]], family)
+        with accepted(listener) as connection:
+            assert owner_of(owners, connection).cgroup == owners.own_cgroup() != 0
+
+
+@pytest.mark.parametrize(
+    ("attributes", "value"),
+    [
+        (b"", b""),
+        (b"\5\0\x08\0\1\0\0\0" + b"\x0c\0\x15\0" + b"cgroupid", b"cgroupid"),
+        (b"\x0c\0\x15\0" + b"cgroupid" + b"\x0c\0\x15\0" + b"another!", b"cgroupid"),
+        (b"\5\0\x08\0\1\0\0\0", b""),
+        (b"\x0c\0\x15", b""),
+        (b"\0\0\x15\0" * 4, b""),
+        (b"\3\0\x15\0" * 4, b""),
+        (b"\4\0\x15\0", b""),
+        (b"\xff\xff\x08\0" + b"\x0c\0\x15\0" + b"cgroupid", b""),
+        (b"\x18\0\x08\0" + b"\x0c\0\x15\0" + b"cgroupid" + b"\0" * 8, b""),
+    ],
+)
+def test_an_attribute_is_read_where_it_is_and_nowhere_else(attributes, value):
+    """The bytes of another attribute could be taken for somebody's cgroup."""
+    assert attribute(b"head" + attributes, 4, CGROUP_ID) == value
 
 
 def test_two_users_are_told_apart(owners, user, another, connect, listener):
@@ -171,14 +201,14 @@ def test_a_client_that_has_sent_all_it_wants_is_still_its_user(owners, user, con
     client = connect(user, listener.getsockname())
     with accepted(listener) as connection:
         client.does("shutdown")
-        assert owner_of(owners, connection) == Owner(user.uid, client.inode)
+        assert owner_of(owners, connection)[:2] == (user.uid, client.inode)
 
 
 def test_a_client_is_known_while_the_server_closes(owners, user, connect, listener):
     client = connect(user, listener.getsockname())
     with accepted(listener) as connection:
         connection.shutdown(socket.SHUT_WR)
-        assert owner_of(owners, connection) == Owner(user.uid, client.inode)
+        assert owner_of(owners, connection)[:2] == (user.uid, client.inode)
 
 
 def test_a_listener_on_the_port_of_a_client_is_not_that_client(owners, listener):
@@ -246,7 +276,7 @@ def test_a_link_local_client_is_its_user(user, connect):
             client = connect(user, [address, listener.getsockname()[1], 0, interface], socket.AF_INET6)
             with accepted(listener) as connection:
                 assert connection.getpeername()[3] == interface
-                assert owner_of(owners, connection) == Owner(user.uid, client.inode)
+                assert owner_of(owners, connection)[:2] == (user.uid, client.inode)
                 assert is_own_address(address, interface)
         assert not is_own_address("fe80::1", interface)
 
@@ -466,7 +496,7 @@ def test_the_socket_of_a_transport_serves(owners, user, connect, new_loop):
         address = server.sockets[0].getsockname()
         client = await asyncio.to_thread(connect, user, address)
         async with server, asyncio.timeout(10):
-            assert (await found) == Owner(user.uid, client.inode)
+            assert (await found)[:2] == (user.uid, client.inode)
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(first_owner())

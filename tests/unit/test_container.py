@@ -120,6 +120,7 @@ async def test_the_token_of_a_grants_file_opens_the_role_of_that_grant_alone(con
     await container.read()
     assert container.opens("the-token-of-file-a") == ["a"]
     assert container.opens("the-token-of-file-b") == ["b"]
+    assert container.opens("Bearer the-token-of-file-b") == ["b"]
 
 
 async def test_a_token_is_not_enough_where_the_grant_has_further_keys(container):

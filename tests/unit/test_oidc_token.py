@@ -10,10 +10,10 @@ from botocore.exceptions import ClientError
 from imds_proxy.clock import Clock
 from imds_proxy.config_roles import WebIdentityConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
+from imds_proxy.sources.aws_call import Call
 from imds_proxy.sources.aws_chain import AwsChain
 from imds_proxy.sources.oidc_token import read_token
 from imds_proxy.sources.redaction import hidden
-from imds_proxy.sources.sts_errors import Call
 from imds_proxy.sources.web_identity import WebIdentity
 from imds_proxy.sources.web_identity_errors import refusal, trust_statement
 

@@ -33,7 +33,7 @@ POD = ServiceAccount("shop", "api", "api-7d9f", "5b4f2f0e-9d5c-4a53-8a0f-3d3d3c0
 def accounts(*entries, **settings):
     """As the daemon has them once keys were fetched; nothing is fetched here."""
     found = ServiceAccounts()
-    found._settings = ServiceAccountsConfig(issuer=ISSUER, jwks_file="/nonexistent", **settings)
+    found._settings = ServiceAccountsConfig(**{"issuer": ISSUER, "jwks_file": "/nonexistent"} | settings)
     content = json.dumps({"keys": entries or [key.jwk() for key in KEYS.values()]}).encode()
     found._keys = KeySet(found._settings, signing_keys.parse(content, "the key set"))
     return found
@@ -63,11 +63,14 @@ WRONG = [
     ({"jwks_url": None, "jwks_file": "/k", "ca_bundle": "/ca"}, "are for jwks_url"),
     ({"jwks_url": None, "jwks_file": "k"}, "absolute path"),
     ({"issuer": ""}, "issuer"),
+    ({"issuer": []}, "issuer"),
+    ({"issuer": [ISSUER, ""]}, "issuer"),
+    ({"issuer": [ISSUER, ISSUER]}, "names the same twice"),
     ({"audience": ""}, "audience"),
     ({"audience": []}, "audience"),
     ({"audience": [AUDIENCE, ""]}, "audience"),
     ({"audience": [AUDIENCE, AUDIENCE]}, "names the same twice"),
-    ({"audience": 7}, "or an array of such"),
+    ({"audience": 7}, "valid string"),
     ({"audience": {AUDIENCE: True}}, "audience"),
     ({"audience": [[AUDIENCE]]}, "audience"),
     ({"leeway": "1h"}, "leeway"),
@@ -129,6 +132,25 @@ def test_one_configured_audience_is_a_list_of_one():
     assert accounts()._settings.audience == (AUDIENCE,)
     assert accounts(audience=STS).verify(token(aud=STS), NOW) == POD
     refused(token(), subject=accounts(audience=STS))  # the default one is not added to it
+
+
+NEW_ISSUER = "https://oidc.example.com/cluster"
+
+
+@pytest.mark.parametrize("issuer", [ISSUER, NEW_ISSUER])
+def test_of_several_configured_issuers_one_is_enough(issuer):
+    """While a cluster changes its issuer, its pods show tokens of both; one half would have no role."""
+    subject = accounts(issuer=[ISSUER, NEW_ISSUER])
+    assert subject.verify(token(iss=issuer), NOW) == POD
+    for other in (None, "", issuer + "/", issuer[:-1], f"{ISSUER} {NEW_ISSUER}", f"{ISSUER},{NEW_ISSUER}", [issuer]):
+        assert refused(token(iss=other), subject=subject) == "the token is of another issuer"
+
+
+def test_one_configured_issuer_is_a_list_of_one():
+    """Its text must not be searched: part of an issuer is another issuer."""
+    assert accounts()._settings == accounts(issuer=[ISSUER])._settings
+    refused(token(iss=ISSUER[:-1]), subject=accounts())
+    refused(token(iss=NEW_ISSUER), subject=accounts())
 
 
 @pytest.mark.parametrize("algorithm", ["RS384", "RS512"])
@@ -485,7 +507,7 @@ def test_a_missing_extra_is_named(module, package):
     told = json.loads(line)
     assert told["level"] == "error"
     assert package in told["error"]
-    assert 'pip install "imds-proxy[kubernetes]"' in told["advice"]
+    assert f"{sys.executable} -m pip install 'imds-proxy[kubernetes]'" in told["advice"]
     assert later == "later"
 
 
