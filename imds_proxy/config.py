@@ -8,9 +8,10 @@ import ipaddress
 import json
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from imds_proxy.addresses import DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN
+from imds_proxy.config_ages import age_mistakes
 from imds_proxy.config_callers import (
     AccountName,
     AuditConfig,
@@ -20,18 +21,23 @@ from imds_proxy.config_callers import (
     grant_mistakes,
 )
 from imds_proxy.config_files import OutputFileConfig, file_mistakes
-from imds_proxy.config_listeners import listener_mistakes
+from imds_proxy.config_listeners import clash_mistakes, listener_mistakes
+from imds_proxy.config_paths import path_mistakes
+from imds_proxy.config_positions import Places
 from imds_proxy.config_roles import PER_SERVICE_ACCOUNT, AnyRole
 from imds_proxy.config_values import (
     DAY,
     HOUR,
     MINUTE,
     AbsolutePath,
+    HostName,
     Listen,
     Region,
     RoleName,
     Seconds,
+    StateDirectory,
     Table,
+    Zone,
 )
 
 
@@ -41,7 +47,9 @@ class MetadataConfig(Table):
     listen: tuple[Listen, ...] = Field((DEFAULT_LISTEN,), min_length=1, description="where SDKs connect")
     imds_v1: bool = Field(default=False, description="answer requests that carry no session token")
     hop_limit: int = Field(1, ge=1, le=64, description="IP TTL of token answers on link-local listeners")
-    allowed_hosts: tuple[str, ...] = Field((), description="Host names besides the listeners' literals and localhost")
+    allowed_hosts: tuple[HostName, ...] = Field(
+        (), description="Host names besides the listeners' literals and localhost"
+    )
     rate_limit: int = Field(
         500, ge=0, le=100_000, description="session tokens and refused requests a second, for each caller; 0: no limit"
     )
@@ -51,7 +59,7 @@ class AdminConfig(Table):
     """`[admin]`: the control plane."""
 
     listen: Listen = Field(DEFAULT_ADMIN_LISTEN, description="metrics, health and status")
-    allowed_hosts: tuple[str, ...] = Field((), description="Host names besides address literals and localhost")
+    allowed_hosts: tuple[HostName, ...] = Field((), description="Host names besides address literals and localhost")
     allowed_users: tuple[AccountName, ...] = Field(
         (), description="users of this host who see everything, besides root and the daemon's own"
     )
@@ -87,9 +95,7 @@ class InstanceConfig(Table):
     """`[instance]`: what EC2 would say about this machine; every other key has a default made from it."""
 
     instance_id: str = Field(pattern=r"^m?i-[0-9a-f]{8,17}$", description="i-… or mi-…")
-    availability_zone: str | None = Field(
-        None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$", description="region and a letter"
-    )
+    availability_zone: Zone | None = Field(None, description="region and a letter, or a Local or Wavelength Zone")
     instance_type: str = "on-premises"
     image_id: str = "ami-00000000000000000"
     hostname: str | None = Field(None, description="left out: this host's name")
@@ -121,7 +127,9 @@ class Config(Table):
     region: Region | None = Field(
         None, description="for STS, and what clients are told; left out: as the AWS SDKs find it"
     )
-    state_dir: str | None = Field(None, description='last good credentials and keys; "" keeps nothing on disk')
+    state_dir: StateDirectory | None = Field(
+        None, description='last good credentials and keys; "" keeps nothing on disk'
+    )
     metadata: MetadataConfig = MetadataConfig()
     admin: AdminConfig = AdminConfig()
     renewal: RenewalConfig = RenewalConfig()
@@ -132,6 +140,17 @@ class Config(Table):
     grants: tuple[GrantConfig, ...] = Field((), description="who may have which role; with one, nobody else anything")
     service_accounts: ServiceAccountsConfig | None = None
     audit: AuditConfig = AuditConfig()
+    _places: Places = PrivateAttr(default_factory=Places)
+
+    @property
+    def places(self) -> Places:
+        """Where in which file each key is, for what is said about it later."""
+        return self._places
+
+    def read_from(self, places: Places) -> Self:
+        """The same config, with where its keys are."""
+        self._places = places
+        return self
 
     def fingerprint(self, name: str) -> str:
         """Equal for two roles only if everything that shapes their session is equal, all the way up the chain."""
@@ -170,7 +189,8 @@ def cross_check(data: dict[str, Any]) -> list[tuple[str, str]]:
         mistakes.append(("roles", f"{len(served)} roles are served: {advice}"))
     mistakes += _chain_mistakes({name: role.get("from") for name, role in tables.items()})
     mistakes += _per_service_account_mistakes(tables, data)
-    return [*mistakes, *file_mistakes(data), *grant_mistakes(data), *listener_mistakes(data)]
+    mistakes += [*file_mistakes(data), *path_mistakes(data), *grant_mistakes(data), *age_mistakes(data)]
+    return [*mistakes, *listener_mistakes(data), *clash_mistakes(data)]
 
 
 def _chain_mistakes(parents: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,10 +1,11 @@
 """`[[grants]]`, `[service_accounts]` and `[audit]`: who may have which role, how that is told, and who was told."""
 
 import ipaddress
+import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from imds_proxy.addresses import DEFAULT_LISTEN
 from imds_proxy.config_values import (
@@ -14,6 +15,7 @@ from imds_proxy.config_values import (
     Bytes,
     HttpUrl,
     Listen,
+    OneOrSeveral,
     RoleName,
     Seconds,
     Table,
@@ -43,65 +45,70 @@ def _account(value: str) -> str:
     return value
 
 
-def _listed(value: object) -> object:
-    """One text as an array of one; an array as the tuple that it is once it went through a function."""
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, list | tuple):
-        return tuple(value)
-    raise ValueError("expected text in quotes, or an array of such")
+UNIT_NAME: Final = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\@-]+)?\.(service|scope)")
+"""Of a service or a scope, which alone have processes of their own; not of a template, which has none."""
+_ALL_INSTANCES: Final = re.compile(r"[A-Za-z0-9:_.\\-]+@\*\.service")
+_LONGEST_UNIT: Final = 255
 
 
-def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(values)) != len(values):
-        raise ValueError("names the same twice")
-    return values
+def _unit(value: str) -> str:
+    if len(value) > _LONGEST_UNIT or not (UNIT_NAME.fullmatch(value) or _ALL_INSTANCES.fullmatch(value)):
+        template, at, rest = value.partition("@")
+        example = f"{template}@*.service" if at and rest == ".service" else "nginx.service"
+        raise ValueError(f'expected the whole name of a service or a scope, as in "{example}"')
+    return value
 
 
 Network = Annotated[str, AfterValidator(_network)]
+Unit = Annotated[str, AfterValidator(_unit)]
+Issuer = Annotated[str, StringConstraints(min_length=1)]
 Audience = Annotated[str, StringConstraints(min_length=1)]
-Audiences = Annotated[
-    tuple[Audience, ...],
-    Field(min_length=1),
-    AfterValidator(_distinct),
-    BeforeValidator(_listed, json_schema_input_type=str | list[str]),
-]
+Audiences = OneOrSeveral[Audience]
 AccountName = Annotated[str, StringConstraints(min_length=1), AfterValidator(_account)]
 AccountNumber = Annotated[int, Field(ge=0, lt=2**32 - 1)]
 ServiceAccountName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}/([a-z0-9][a-z0-9.-]{0,252}|\*)$")]
 
 
 class GrantConfig(Table):
-    """One entry of `[[grants]]`: every key besides `role` has to fit the caller."""
+    """One entry of `[[grants]]`: every key besides `role` has to fit the caller, and of a list one value."""
 
     role: RoleName = Field(description="what a caller that fits may have")
-    user: AccountName | None = Field(None, description="name of the user whose process connects")
-    group: AccountName | None = Field(None, description="a group of that user, primary or supplementary")
-    uid: AccountNumber | None = None
-    gid: AccountNumber | None = None
-    address: Network | None = Field(None, description="address or CIDR of a container or another machine")
-    listener: Listen | None = Field(None, description="the entry of metadata.listen that was connected to")
-    service_account: ServiceAccountName | None = Field(None, description='"NAMESPACE/NAME" or "NAMESPACE/*"')
+    user: OneOrSeveral[AccountName] = Field((), description="name of the user whose process connects")
+    group: OneOrSeveral[AccountName] = Field((), description="a group of that user, primary or supplementary")
+    uid: OneOrSeveral[AccountNumber] = ()
+    gid: OneOrSeveral[AccountNumber] = ()
+    unit: OneOrSeveral[Unit] = Field((), description="systemd's unit whose process made the socket, as nginx.service")
+    address: OneOrSeveral[Network] = Field((), description="address or CIDR of a container or another machine")
+    listener: OneOrSeveral[Listen] = Field((), description="the entry of metadata.listen that was connected to")
+    service_account: OneOrSeveral[ServiceAccountName] = Field((), description='"NAMESPACE/NAME" or "NAMESPACE/*"')
     token_file: AbsolutePath | None = Field(None, description="holds the token for /roles/NAME; made where missing")
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if not self.conditions:
-            raise ValueError("says nobody: add user, group, uid, gid, address, listener, service_account or token_file")
-        if self.service_account is not None and self.token_file is not None:
+            raise ValueError(
+                "says nobody: add user, group, uid, gid, unit, address, listener, service_account or token_file"
+            )
+        if self.service_account and self.token_file is not None:
             raise ValueError("has both service_account and token_file: a caller shows one token")
         return self
 
     @property
-    def conditions(self) -> dict[str, str | int]:
-        """The keys that have to fit, in the order of this table."""
-        return self.model_dump(exclude={"role"}, exclude_none=True)
+    def conditions(self) -> dict[str, tuple[str | int, ...]]:
+        """The keys that have to fit, in the order of this table, each with the values of which one has to."""
+        several = {key: value if isinstance(value, tuple) else (value,) for key, value in self if value is not None}
+        return {key: values for key, values in several.items() if values and key != "role"}
 
 
 class ServiceAccountsConfig(Table):
-    """`[service_accounts]`: whose Kubernetes service-account tokens are believed at `/v1/credentials`."""
+    """`[service_accounts]`: whose Kubernetes service-account tokens are believed at `/v1/credentials`.
 
-    issuer: str = Field(min_length=1, description="what a token's iss has to be")
+    Several issuers are those of one cluster, whose `--service-account-issuer` is given more than once while it changes:
+    its API server serves one key set for all of them. Two clusters would need a key set each, and grants that say which
+    cluster's `NAMESPACE/NAME` they mean.
+    """
+
+    issuer: OneOrSeveral[Issuer] = Field(description="a token's iss has to be it; of a list, one of them")
     jwks_url: HttpUrl | None = Field(None, description="the cluster's keys, as in https://API-SERVER/openid/v1/jwks")
     jwks_file: AbsolutePath | None = Field(None, description="the same in a file; read again when it changes")
     audience: Audiences = Field((EKS_AUDIENCE,), description="a token's aud has to hold it; of a list, one of them")
@@ -142,14 +149,22 @@ def grant_mistakes(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if not isinstance(grant, dict):
             continue
         yield from _role_mistakes(f"grants.{number}", grant, roles if isinstance(roles, dict) else {})
-        listener = grant.get("listener")
-        if isinstance(listener, str) and isinstance(listen, list) and listener not in listen:
-            yield f"grants.{number}.listener", f"is none of metadata.listen: {', '.join(map(str, listen))}"
+        yield from _listener_mistakes(f"grants.{number}.listener", grant.get("listener"), listen)
         if "service_account" in grant and "service_accounts" not in data:
             yield (
                 f"grants.{number}.service_account",
                 "needs a table [service_accounts], which says whose tokens to believe",
             )
+
+
+def _listener_mistakes(key: str, given: object, listen: object) -> Iterator[tuple[str, str]]:
+    """The listeners of a grant, one or several, that are none of metadata.listen."""
+    keyed = (
+        [(f"{key}.{number}", each) for number, each in enumerate(given)] if isinstance(given, list) else [(key, given)]
+    )
+    for each_key, listener in keyed:
+        if isinstance(listener, str) and isinstance(listen, list) and listener not in listen:
+            yield each_key, f"is none of metadata.listen: {', '.join(map(str, listen))}"
 
 
 def _role_mistakes(key: str, grant: dict[str, Any], roles: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,54 +1,65 @@
-"""Reading the config file, and wording every mistake in it for the person who wrote it."""
+"""The config as validated values, with every mistake in it at once."""
 
-import difflib
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from imds_proxy import config_read, partitions
 from imds_proxy.config import Config, cross_check
+from imds_proxy.config_positions import Places
+from imds_proxy.config_read import told_number
 from imds_proxy.config_roles import ROLE_TABLES
-from imds_proxy.config_toml import TomlError, read_toml
+from imds_proxy.config_words import advice_for_unknown, bracket_mistake, nameless_role, value_at, without_source
 from imds_proxy.errors import ConfigError
-from imds_proxy.host import access_advice
+
+Also = Callable[[dict[str, Any]], tuple[str, list[tuple[str, str]]]]
+"""What else is wrong, looked for where there are mistakes: words for the message, and each as (key path, what)."""
 
 
-def load(path: Path) -> Config:
-    """Read and validate `path`.
+def load(path: Path, also: Also | None = None) -> Config:
+    """Read and validate the config at `path`, and in `conf.d` beside it.
+
+    Args:
+        path: Of the file.
+        also: Looks for more to tell of beside mistakes.
 
     Raises:
-        ConfigError: With every mistake at once, each with its key path, what was expected and the nearest right key.
+        UnreadableError: This user may not read all of it.
+        ConfigError: With every mistake at once, each with its file, line and key path, what was expected and the
+            nearest right key.
     """
-    try:
-        text = path.read_text("utf-8")
-    except PermissionError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}", (access_advice.readable(str(path)),)) from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8 text") from None
-    try:
-        data = read_toml(text)
-    except TomlError as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
-    return parse(data, str(path))
+    document = config_read.read(path)
+    return parse(document.data, document.where, document.places, also)
 
 
-def parse(data: dict[str, Any], where: str) -> Config:
-    """Validate data that came from `where`; raises ConfigError as `load` does."""
-    mistakes = [f"{key}: {what}" for key, what in cross_check(data)]
+def parse(data: dict[str, Any], where: str, places: Places | None = None, also: Also | None = None) -> Config:
+    """Validate data that came from `where`; raises ConfigError as `load` does.
+
+    Args:
+        data: As TOML has it.
+        where: For a message about all of it.
+        places: Where each key is; left out: mistakes are told by their key paths alone.
+        also: As for `load`.
+    """
+    partitions.load()  # here, where a file may be read: whoever asks for one later is on the event loop
+    found = cross_check(data)
     config = None
     try:
         # Through JSON, because strict there means TOML's own types: "yes" is no boolean, and an array is a tuple.
         config = Config.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        mistakes = [*map(_mistake, _causes(error.errors(include_url=False, include_input=False))), *mistakes]
-    if config is None or mistakes:
-        plural = "mistake" if len(mistakes) == 1 else "mistakes"
-        raise ConfigError(f"{where}: {len(mistakes)} {plural}", tuple(mistakes))
-    return config
+        found = [*_worded(error.errors(include_url=False, include_input=False), data), *found]
+    places = places or Places()
+    if config is None or found:
+        mistakes = tuple(dict.fromkeys(places.told(key, what) for key, what in found))
+        words, others = also(data) if also is not None else ("", [])
+        told = (places.told(key, what) if key else what for key, what in others)
+        raise ConfigError(f"{where}: {told_number(mistakes)}{words}", (*mistakes, *told))
+    return config.read_from(places)
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -57,16 +68,52 @@ def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
     return [error for error in errors if error["type"] != "too_short" or error["loc"] not in deeper]
 
 
-def _mistake(error: ErrorDetails) -> str:
-    location = [part for part in error["loc"] if part != "[key]"]
-    path = ".".join(str(part) for part in _without_tag(location))
+def _worded(errors: list[ErrorDetails], data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each mistake as its key path, as the file has it, and what is wrong."""
+    for error in _causes(errors):
+        location = [part for part in error["loc"] if part != "[key]"]
+        path = _in_file(without_source(location), data)
+        if nameless_role(path, data):
+            yield "roles", "has a table for each role: write [roles.NAME], with the role's name in the brackets"
+        elif error["type"] == "union_tag_invalid":
+            yield _joined([*path, "source"]), f"expected one of {', '.join(ROLE_TABLES)}"
+        else:
+            yield _joined(path), _what(error, location, value_at(path, data))
+
+
+def _what(error: ErrorDetails, location: list[int | str], value: object) -> str:
     if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_nearest(location)}"
-    if error["type"] == "union_tag_invalid":
-        return f"{path}.source: expected one of {', '.join(ROLE_TABLES)}"
+        return f"unknown key; {advice_for_unknown(location, value)}"
     if error["type"] == "missing":
-        return f"{path}: is required"
-    return f"{path}: {_expectation(error)}"
+        return "is required"
+    if error["type"] in _OF_A_TABLE and (mistake := bracket_mistake(without_source(location), value)) is not None:
+        return mistake
+    return _expectation(error) + _quotes(value, error)
+
+
+_OF_A_TABLE = {"dict_type", "model_type", "tuple_type"}
+
+
+def _joined(location: list[int | str]) -> str:
+    return ".".join(map(str, location))
+
+
+def _in_file(location: list[int | str], data: Any) -> list[int | str]:
+    """A key path as the file has it: a single value in place of an array is no item 0 of one."""
+    for depth, part in enumerate(location):
+        if isinstance(part, int) and not isinstance(data, list):
+            return location[:depth]
+        data = data[part] if isinstance(part, int) else data.get(part) if isinstance(data, dict) else None
+    return location
+
+
+def _quotes(value: object, error: ErrorDetails) -> str:
+    """For text that would be right without its quotes."""
+    if not isinstance(value, str):
+        return ""
+    wants_number = error["type"] == "int_type" and value.isdecimal()
+    wants_truth = "expected true" in _expectation(error) and value in {"true", "false"}
+    return ", without quotes" if wants_number or wants_truth else ""
 
 
 def _expectation(error: ErrorDetails) -> str:
@@ -100,9 +147,6 @@ _PATTERNS = {
     "policy_arns": "expected the ARN of a managed policy, such as arn:aws:iam::aws:policy/ReadOnlyAccess",
     "external_id": "expected letters, digits or _+=,.@:/-",
     "source_identity": "expected letters, digits or _+=,.@-",
-    "sts_regions": 'expected regions such as "eu-west-1"',
-    "region": 'expected a region such as "eu-west-1"',
-    "availability_zone": 'expected the region and one letter, such as "eu-west-1a"',
     "instance_id": "expected i- or mi- and 8 to 17 hexadecimal digits",
     "trust_anchor_arn": "expected arn:aws:rolesanywhere:REGION:ACCOUNT:trust-anchor/ID",
     "profile_arn": "expected arn:aws:rolesanywhere:REGION:ACCOUNT:profile/ID (of Roles Anywhere, not of IAM)",
@@ -113,38 +157,3 @@ _PATTERNS = {
     "jwks_url": "expected an https:// URL, such as https://API-SERVER:6443/openid/v1/jwks",
     "sts_endpoint": 'expected a URL such as "https://vpce-….sts.eu-west-1.vpce.amazonaws.com"',
 }
-
-
-def _nearest(location: list[int | str]) -> str:
-    """`; did you mean "x"?` for an unknown key, or which keys there are."""
-    known = [field.alias or name for name, field in _model_at(location[:-1]).model_fields.items()]
-    close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
-    return f'; did you mean "{close[0]}"?' if close else f"; known here: {', '.join(known)}"
-
-
-def _without_tag(location: list[int | str]) -> list[int | str]:
-    """A key path without the source that pydantic puts behind a role's name."""
-    tagged = location[:1] == ["roles"] and len(location) > _TAG_AT and location[_TAG_AT] in ROLE_TABLES
-    return location[:_TAG_AT] + location[_TAG_AT + 1 :] if tagged else location
-
-
-_TAG_AT = 2
-
-
-def _model_at(location: list[int | str]) -> type[BaseModel]:
-    """The model whose table stands at a key path."""
-    if location[:1] == ["roles"] and len(location) > _TAG_AT:
-        return ROLE_TABLES[str(location[_TAG_AT])]
-    model: type[BaseModel] = Config
-    for part in location:
-        field = model.model_fields.get(str(part))
-        inner = next(_models_in(field.annotation), None) if field else None
-        model = inner or model  # a role's name is a key of the file, not a field
-    return model
-
-
-def _models_in(annotation: object) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)

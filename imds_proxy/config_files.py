@@ -124,7 +124,7 @@ def _with_roles(key: str, file: dict[str, Any], roles: dict[str, Any]) -> Iterat
     role = roles.get(name) if isinstance(name, str) else None
     if isinstance(name, str) and name not in roles:
         yield f"{key}.role", f"there is no role {name!r}"
-    if isinstance(role, dict) and (life := _duration(role)) is not None and life < SHORTEST_DURATION:
+    if isinstance(role, dict) and (life := session_life(role)) is not None and life < SHORTEST_DURATION:
         yield f"{key}.role", _TOO_SHORT.format(name=name, life=life // MINUTE, shortest=SHORTEST_DURATION // MINUTE)
     for other, table in roles.items():
         reads = [name for name, value in table.items() if value == file.get("path")] if isinstance(table, dict) else []
@@ -149,12 +149,14 @@ def _text(file: dict[str, Any], key: str) -> str:
     return value.removeprefix("0") if key == "mode" else value
 
 
-def _duration(role: dict[str, Any]) -> int | None:
-    """Of a role's sessions, where the config says it."""
+def session_life(role: dict[str, Any]) -> int | None:
+    """How long a role's sessions live, in seconds, where the config says it; in the raw data."""
     if role.get("source", "assume-role") not in _DURATIONS:
         return None
     try:
         duration = parse_duration(role.get("duration", HOUR))
     except ValueError:  # told of by its own table
         return None
-    return duration if isinstance(duration, int) else None
+    if not isinstance(duration, int):
+        return None
+    return min(duration, HOUR) if "from" in role else duration  # AWS makes no longer ones of a chain

@@ -1,8 +1,9 @@
 """`[roles.NAME]`: one table for each way to obtain credentials, told apart by `source`."""
 
+import unicodedata
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from imds_proxy.config_http import HttpConfig, in_the_clear, is_private_channel
 from imds_proxy.config_role_common import RoleConfig
@@ -20,6 +21,7 @@ from imds_proxy.config_values import (
     RoleArn,
     RoleName,
     Seconds,
+    SessionName,
     TagKey,
     TagValue,
     TrustAnchorArn,
@@ -43,9 +45,26 @@ def _tags(value: object) -> object:
     return SERVICE_ACCOUNT_TAGS if value == PER_SERVICE_ACCOUNT else value
 
 
+def _of_sts(tags: dict[str, str]) -> dict[str, str]:
+    """Tags as STS takes them ("Pass session tags in AWS STS" of the IAM user guide)."""
+    for key, value in tags.items() if tags != SERVICE_ACCOUNT_TAGS else ():
+        if {"{", "}"} & {*key, *value}:
+            raise ValueError(f"{key!r}: tags hold no placeholders: write the value out")
+        if wrong := next((each for each in key + value if not _may_be_in_a_tag(each)), None):
+            raise ValueError(f"{key!r}: AWS takes letters, numbers, spaces and _.:/=+-@ in a tag, and no {wrong!r}")
+        if key.lower().startswith("aws:"):
+            raise ValueError(f"{key!r}: tags that begin with aws: are AWS's own")
+    return tags
+
+
+def _may_be_in_a_tag(character: str) -> bool:
+    return character in "_.:/=+-@" or unicodedata.category(character)[0] in "LNZ"
+
+
 Tags = Annotated[
     dict[TagKey, TagValue],
     Field(max_length=50),
+    AfterValidator(_of_sts),
     BeforeValidator(_tags, json_schema_input_type=dict[TagKey, TagValue] | Literal["service-account"]),
 ]
 
@@ -54,7 +73,7 @@ class StsConfig(RoleConfig):
     """What AssumeRole and AssumeRoleWithWebIdentity share. STS parameters are AWS's, by AWS's names."""
 
     role_arn: RoleArn
-    session_name: str = Field("{hostname}", min_length=1, description="may hold {hostname}, {fqdn} and {machine_id}")
+    session_name: SessionName = Field("{hostname}", description="may hold {hostname}, {fqdn} and {machine_id}")
     duration: Seconds = Field(HOUR, ge=15 * MINUTE, le=12 * HOUR)
     policy: Policy | None = Field(None, description="session policy")
     policy_arns: tuple[PolicyArn, ...] = Field((), max_length=10)
@@ -125,7 +144,7 @@ class RolesAnywhereConfig(RoleConfig):
         None, description="of the private key, the PKCS#12 file or the token (PIN)"
     )
     pkcs11_module: AbsolutePath | None = Field(None, description="the token's library, for a pkcs11: private_key")
-    session_name: str | None = Field(None, min_length=1, description="only if the profile accepts one")
+    session_name: SessionName | None = Field(None, description="only if the profile accepts one")
     duration: Seconds = Field(HOUR, ge=15 * MINUTE, le=12 * HOUR)
     region: Region | None = Field(None, description="left out: the trust anchor's")
     endpoint: HttpUrl | None = Field(None, description="a private Roles Anywhere endpoint")

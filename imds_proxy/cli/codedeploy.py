@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from imds_proxy.cli import client
 from imds_proxy.cli import options as shared
-from imds_proxy.cli.options import DEFAULT_PATH
 from imds_proxy.config import Config
 from imds_proxy.errors import ConfigError, DaemonUnreachableError, ImdsProxyError
+from imds_proxy.printable import printable
 
 if TYPE_CHECKING:
     from imds_proxy.codedeploy.registration import Registry
@@ -21,7 +21,7 @@ def register(verbs: Any) -> None:
     """Add the verb."""
     text = "Make this host one that CodeDeploy deploys to: the agent's files, its registration, and what is missing."
     verb = verbs.add_parser("codedeploy", help="set up and register a CodeDeploy agent", description=text)
-    what = verb.add_subparsers(title="what", metavar="WHAT", required=True)
+    what = verb.add_verbs(title="what", metavar="WHAT")
     _add_setup(what)
     for name, run, help_ in (
         ("register", _register, "register this host's session under a name"),
@@ -51,7 +51,9 @@ def _add_setup(what: Any) -> None:
     setup = what.add_parser("setup", help="write what the agent needs on this host", description=text)
     shared.add_config(setup)
     setup.add_argument("--role", metavar="ROLE", required=True, help="the agent's role here")
-    setup.add_argument("--region", metavar="REGION", help="where CodeDeploy is (default: as in the config)")
+    setup.add_argument(
+        "--region", type=shared.region, metavar="REGION", help="where CodeDeploy is (default: as in the config)"
+    )
     setup.add_argument("--platform", choices=("linux", "windows"), default="linux", help="of the agent's host")
     setup.add_argument("--output", metavar="FILE", type=Path, help=_FILE_HELP)
     setup.add_argument(
@@ -65,7 +67,9 @@ def _add_setup(what: Any) -> None:
 def _add_operator(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--instance-name", metavar="NAME", required=True)
     parser.add_argument("--profile", metavar="NAME", help="the operator's AWS profile")
-    parser.add_argument("--region", metavar="REGION", help="default: as the on-premises file says, or the profile")
+    parser.add_argument(
+        "--region", type=shared.region, metavar="REGION", help="default: as the on-premises file says, or the profile"
+    )
     parser.add_argument("--onpremises-file", metavar="FILE", help=_FILE_HELP)
 
 
@@ -84,7 +88,7 @@ def _setup(options: argparse.Namespace) -> int:
         return 1
     for change in changes:
         change.apply()
-        print(f"written: {change.path}")
+        print(printable(f"written: {change.path}"))
     print(_NEXT_WINDOWS if options.platform == "windows" else _NEXT)
     return 0
 
@@ -112,17 +116,17 @@ def _changes(options: argparse.Namespace) -> "list[Change]":
     written = options.written_as or (None if windows else read)
     output = options.output or Path(onpremises.WINDOWS_NAME if windows else onpremises.LINUX_FILE)
     wanted = onpremises.OnPremises(arn, read, _region(options, config))
-    entry = setup.config_file(options.config or DEFAULT_PATH, options.role, written) if written else None
+    entry = setup.config_file(shared.config_path(options.config), options.role, written) if written else None
     return [change for change in (entry, setup.onpremises_file(wanted, output)) if change]
 
 
 def _region(options: argparse.Namespace, config: Config) -> str:
-    from imds_proxy.sources.aws_chain import AwsChain
+    from imds_proxy.sources.aws_region import named_region
 
-    region = options.region or config.region or AwsChain().region()
+    region = options.region or named_region(config.region)
     if region is None:
         raise ConfigError("no region: give --region REGION, or set region in the config")
-    return str(region)
+    return region
 
 
 def _agreed() -> bool:
@@ -238,8 +242,8 @@ def _doctor(options: argparse.Namespace) -> int:
     failed = 0
     for finding in Doctor(roles, options.role, file=file).findings():
         failed += finding.level == "FAIL"
-        print(f"{finding.level:<5} {finding.what}", flush=True)
+        print(f"{finding.level:<5} {printable(finding.what)}", flush=True)
         if finding.advice and finding.level != "ok":
-            print(f"      → {finding.advice}")
+            print(f"      → {printable(finding.advice)}")
     print(f"This host would not deploy: {failed} to mend." if failed else "This host would deploy.")
     return int(bool(failed))

@@ -3,31 +3,44 @@
 import argparse
 import ipaddress
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
+from imds_proxy import config_read
 from imds_proxy.addresses import DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN, SYSTEMD_PREFIX, split_listen
+from imds_proxy.config_folder import UnreadableError
 from imds_proxy.errors import ConfigError
 from imds_proxy.state import default_state_dir
 
 if TYPE_CHECKING:
     from imds_proxy.config import Config
+    from imds_proxy.config_file import Also
 
 DEFAULT_PATH: Final = Path("/etc/imds-proxy/config.toml")
+VARIABLE: Final = "IMDS_PROXY_CONFIG"
+
+Read = TypeVar("Read")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """`--config FILE`."""
-    parser.add_argument("--config", type=Path, metavar="FILE", help=f"config file (default: {DEFAULT_PATH})")
+    text = f"config file; conf.d/*.toml beside it is read too (default: {VARIABLE}, or {DEFAULT_PATH})"
+    parser.add_argument("--config", type=Path, metavar="FILE", help=text)
 
 
 def add_logging(parser: argparse.ArgumentParser) -> None:
     """`--log-level` and `--log-format`."""
     group = parser.add_argument_group("logging")
-    group.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
+    group.add_argument("--log-level", default="INFO", type=str.upper, choices=levels)
     group.add_argument(
-        "--log-format", default="auto", choices=("auto", "text", "json"), help="auto: text on a terminal, else JSON"
+        "--log-format",
+        default="auto",
+        type=str.lower,
+        choices=("auto", "text", "json"),
+        help="auto: text on a terminal, else JSON",
     )
 
 
@@ -35,6 +48,15 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
     """`--config FILE` and `--endpoint URL`, for verbs that talk to the running daemon."""
     add_config(parser)
     parser.add_argument("--endpoint", metavar="URL", help="where the daemon listens (default: as in the config)")
+
+
+def region(text: str) -> str:
+    """The value of `--region`, as argparse takes it."""
+    from imds_proxy.partitions import region_mistake
+
+    if mistake := region_mistake(text):
+        raise argparse.ArgumentTypeError(mistake)
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +94,53 @@ def target(options: argparse.Namespace) -> Target:
     )
 
 
-def read_config_if_any(path: Path | None) -> "Config | None":
-    """The config at `path`; the default one if it is there and this user may read it; else None."""
-    from imds_proxy.config_file import load  # here, because it takes ten times as long as all of this verb else
-
-    if path is not None:
-        return load(path)
-    return load(DEFAULT_PATH) if os.access(DEFAULT_PATH, os.R_OK) else None
+def config_path(given: Path | None) -> Path:
+    """The config file: the one of `--config`, or else of IMDS_PROXY_CONFIG, or else the default."""
+    return given or Path(os.environ.get(VARIABLE) or DEFAULT_PATH)
 
 
-def require_config(path: Path | None) -> "Config":
-    """As above, but a config there must be."""
-    from imds_proxy.config_file import load
+def read_config_if_any(given: Path | None) -> "Config | None":
+    """The config that is named; the default one if it is there and this user may read all of it; else None."""
+    return read_if_any(given, _load)
 
-    if path is None and not DEFAULT_PATH.exists():
+
+def require_config(given: Path | None, also: "Also | None" = None) -> "Config":
+    """As above, but a config there must be; `also` is as `load` takes it."""
+    path = _found(given)
+    if path is None:
         raise ConfigError(f"there is no {DEFAULT_PATH}: give --config FILE, or serve --role-arn ARN without a file")
-    return load(path or DEFAULT_PATH)
+    return _load(path, also)
+
+
+def read_if_any(given: Path | None, read: Callable[[Path], Read]) -> Read | None:
+    """What `read` makes of the config that is named, or of the default one as above."""
+    try:
+        path = _found(given)
+        return read(path) if path else None
+    except UnreadableError:
+        if _is_named(given):
+            raise
+        return None
+
+
+def _found(given: Path | None) -> Path | None:
+    """The path of the config, which is there as a file or in `conf.d`; None where none is named and none there."""
+    path = config_path(given)
+    if given is not None or config_read.exists(path):
+        return path
+    if _is_named(given):
+        raise ConfigError(f"{VARIABLE} names {path}, and there is no such file: set it to another, or unset it")
+    return None
+
+
+def _is_named(given: Path | None) -> bool:
+    return given is not None or bool(os.environ.get(VARIABLE))
+
+
+def _load(path: Path, also: "Also | None" = None) -> "Config":
+    from imds_proxy.config_file import load  # here, because it takes ten times as long as all of a small verb else
+
+    return load(path, also)
 
 
 def reachable(listen: str) -> tuple[str, int]:

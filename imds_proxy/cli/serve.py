@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from imds_proxy.cli import options as shared
-from imds_proxy.cli.options import DEFAULT_PATH
 from imds_proxy.config import Config
 from imds_proxy.config_file import load, parse
+from imds_proxy.config_positions import Options
 from imds_proxy.errors import ConfigError
 
 
@@ -55,7 +55,7 @@ def _config(options: argparse.Namespace) -> tuple[Config, Callable[[], Config] |
         if options.region or options.profile or options.listen:
             raise ConfigError("--region, --profile and --listen go with --role-arn; with a file they are keys of it")
         config = shared.require_config(options.config)
-        return config, partial(load, options.config or DEFAULT_PATH)
+        return config, partial(load, shared.config_path(options.config))
     if options.config is not None:
         raise ConfigError("--role-arn is for running without a file: give it or --config, not both")
     name = options.role_arn.rpartition("/")[2] or "role"
@@ -63,4 +63,10 @@ def _config(options: argparse.Namespace) -> tuple[Config, Callable[[], Config] |
     data = {"region": options.region, "roles": {name: role}}
     if options.listen:
         data["metadata"] = {"listen": options.listen}
-    return parse(data, "command line"), None
+    given = {
+        "region": "--region",
+        "roles": "--role-arn",
+        f"roles.{name}.profile": "--profile",
+        "metadata.listen": "--listen",
+    }
+    return parse(data, "command line", Options(given)), None

@@ -62,11 +62,16 @@ def private(path: str, owner: int) -> str:
     return f"chmod {mode} {path}, {_AGAIN}"
 
 
-def unchangeable(path: str) -> str:
-    """How to keep a file that is trusted from being changed by others."""
+def unchangeable(path: str, mode: int = 644) -> str:
+    """How to keep a file or folder that is trusted from being changed by others.
+
+    Args:
+        path: Of the file or folder.
+        mode: That fits it, in the digits that chmod takes.
+    """
     if place() is Place.POD:
         return "mount it from a Secret or a ConfigMap, whose files are root's"
-    return f"chown it to root or to the user the daemon runs as{_in_numbers()}, and chmod 644 {path}"
+    return f"chown it to root or to the user the daemon runs as{_in_numbers()}, and chmod {mode} {path}"
 
 
 def state_folder(path: Path) -> str:

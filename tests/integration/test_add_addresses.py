@@ -180,7 +180,7 @@ def test_a_missing_package_is_named():
     done = subprocess.run([sys.executable, "-c", MISSING], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "needs the Python package pyroute2" in done.stderr
-    assert 'pip install "imds-proxy[kubernetes]"' in done.stderr
+    assert f"{sys.executable} -m pip install 'imds-proxy[kubernetes]'" in done.stderr
 
 
 # Pods

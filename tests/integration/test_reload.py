@@ -166,3 +166,22 @@ async def test_a_config_on_a_disk_that_hangs_is_given_up_and_holds_up_nothing(re
     assert [thread.name for thread in threading.enumerate()].count("<lambda>") == 1
     assert [word.partition("=")[0] for word in systemd.told()] == ["RELOADING", "READY"] * 2
     goes_on.set()
+
+
+async def test_a_reload_reads_every_file_of_the_config_and_a_bad_one_keeps_the_old(reloading, tmp_path):
+    """A role that a package put into conf.d would wait for a restart, and a half-written file end the daemon."""
+    path, further = tmp_path / "config.toml", tmp_path / "conf.d" / "20-further.toml"
+    daemon, _ = await reloading(partial(load, path))
+    writer = Writer(tmp_path, role="further")
+    writer.rename()
+    further.parent.mkdir(mode=0o755)
+    further.write_text(writer.role)
+    further.chmod(0o644)
+    await daemon.reload()
+    assert list(daemon.config.roles) == ["before", "further"]
+    further.write_text("[roles.further\n")
+    with logged() as lines:
+        await daemon.reload()
+        [line] = lines("the config was not reloaded; the old one stays")
+    assert line["error"].startswith(f"{further}:1: is not valid TOML")
+    assert list(daemon.config.roles) == ["before", "further"]

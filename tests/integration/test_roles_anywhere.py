@@ -403,7 +403,7 @@ async def test_a_missing_extra_says_what_to_install(company, anywhere, host, mon
     host.options |= {"private_key": "pkcs11:object=x", "pkcs11_module": "/absent.so"}
     monkeypatch.setitem(sys.modules, "pkcs11", None)
     monkeypatch.delitem(sys.modules, "imds_proxy.sources.pkcs11", raising=False)
-    assert (await refused(host, Invalid)).advice == 'pip install "imds-proxy[pkcs11]"'
+    assert (await refused(host, Invalid)).advice == f"{sys.executable} -m pip install 'imds-proxy[pkcs11]'"
 
 
 # Rotation
@@ -767,3 +767,19 @@ def test_a_daemon_uses_a_key_on_a_token(company, anywhere, host, hsm, token_key,
     wait(lambda: len(anywhere.sessions) == 2, 10, "a new session")
     assert anywhere.received[1].certificate == renewed.certificate
     assert PIN not in running.log.read_text()
+
+
+async def test_an_end_without_a_zone_is_refused_by_its_name(company, anywhere, host):
+    """Hours more or less: something between here and AWS answers in its place."""
+    host.put(company.issue())
+
+    def spoiled(request):
+        answer = anywhere.really(request)
+        document = json.loads(answer.data)
+        fields = document["credentialSet"][0]["credentials"]
+        fields["expiration"] = fields["expiration"].removesuffix("Z")
+        answer.data = json.dumps(document)
+        return answer
+
+    anywhere.interfere = spoiled
+    assert "expiration is no time in ISO 8601 with its zone" in (await refused(host, Invalid)).message

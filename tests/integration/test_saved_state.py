@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sys
 import time
 
 import pytest
@@ -225,7 +226,7 @@ def test_with_a_key_and_without_the_package_nothing_is_saved_and_it_serves(aws, 
     daemon.start().wait_ready()
     assert daemon.credentials("deploy")["Code"] == "Success"
     line = daemon.wait_for_event("no credentials are saved: a restart will need AWS")
-    assert line["advice"] == 'pip install "imds-proxy[encrypted-state]"'
+    assert line["advice"] == f"{sys.executable} -m pip install 'imds-proxy[encrypted-state]'"
     assert list((daemon.state / "credentials").iterdir()) == []
 
 

@@ -73,7 +73,7 @@ def test_a_config_that_may_not_be_read_is_told_with_what_to_do(monkeypatch, on_h
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(ConfigError, match="Permission denied") as caught:
         load(Path("/etc/imds-proxy/config.toml"))
     assert "chmod u+r" in caught.value.mistakes[0]

@@ -17,6 +17,7 @@ from imds_proxy.loop_thread import LoopThread
 from imds_proxy.sources import session_name, sts
 from imds_proxy.sources.assume_role import AssumeRole
 from imds_proxy.sources.aws_chain import AwsChain
+from imds_proxy.sources.aws_region import named_region
 from imds_proxy.sources.base import FromChain, FromRole
 from imds_proxy.sources.caller_identities import CallerIdentities
 from imds_proxy.sources.signing_guard import SigningGuard
@@ -476,4 +477,4 @@ def test_the_region_of_the_aws_profile_is_found(own_files, monkeypatch):
     """A host that has a region in ~/.aws/config would call STS in Virginia."""
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     (own_files / "config").write_text("[default]\nregion = eu-north-1\n")
-    assert AwsChain().region() == "eu-north-1"
+    assert named_region(None) == "eu-north-1"

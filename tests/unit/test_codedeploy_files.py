@@ -3,6 +3,7 @@
 import os
 import stat
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -79,6 +80,7 @@ def test_the_agents_own_config_is_read_as_far_as_it_is_flat():
         ("iam_user_arn: arn:aws:iam::123456789012:user/x\naws_secret_access_key: hush\nregion: x\n", "an IAM user"),
         ("iam_session_arn: arn:aws:iam::123456789012:role/x\naws_credentials_file: /c\nregion: x\n", "assumed-role"),
         (f"iam_session_arn: {ARN}\naws_credentials_file: /root/.aws/credentials\nregion: x\n", "reads that one once"),
+        (f"iam_session_arn: {ARN}\naws_credentials_file: /c\nregion: Ireland\n", 'did you mean "eu-west-1"?'),
         ("iam_session_arn:\n  - hush\n", "line 2"),
         (f"region: hush\nregion: x\niam_session_arn: {ARN}\n", "line 2"),
         ('region: "hush\n', "line 1"),
@@ -97,7 +99,7 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path):
     with pytest.raises(ConfigError, match="is not there"):
         load(tmp_path / "none")
     (tmp_path / "bytes").write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match="is no text"):
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
         load(tmp_path / "bytes")
 
 
@@ -127,15 +129,15 @@ def test_session_arns(arn, good):
 
 
 def test_the_entry_is_added_and_every_other_byte_stays():
-    text = files_entry.added(CONFIG, "deploy", PATH, "config.toml")
+    text = files_entry.added(CONFIG, "deploy", PATH, Path("config.toml"))
     assert text == f'{CONFIG}\n[[files]]\nrole = "deploy"\npath = "{PATH}"\nformat = "ini"\nprofile = "default"\n'
-    assert files_entry.added(text, "deploy", PATH, "config.toml") is None
+    assert files_entry.added(text, "deploy", PATH, Path("config.toml")) is None
 
 
 @pytest.mark.parametrize("config", [CONFIG.replace("\n", "\r\n"), CONFIG.rstrip("\n"), CONFIG + "\n\n"])
 def test_the_entry_fits_any_end_of_file(config):
     """Editors differ in how they end lines, and the last one."""
-    text = files_entry.added(config, "deploy", PATH, "config.toml")
+    text = files_entry.added(config, "deploy", PATH, Path("config.toml"))
     assert text.startswith(config)
     assert tomllib.loads(text)["files"][0]["path"] == PATH
     if "\r" in config:
@@ -143,12 +145,14 @@ def test_the_entry_fits_any_end_of_file(config):
 
 
 def test_an_entry_that_says_the_same_in_fewer_words_will_do():
-    assert files_entry.added(f'{CONFIG}[[files]]\nrole = "deploy"\npath = "{PATH}"\n', "deploy", PATH, "x") is None
+    assert (
+        files_entry.added(f'{CONFIG}[[files]]\nrole = "deploy"\npath = "{PATH}"\n', "deploy", PATH, Path("x")) is None
+    )
 
 
 def test_another_profile_of_the_same_file_stays():
     text = files_entry.added(
-        f'{CONFIG}[[files]]\nrole = "deploy"\npath = "{PATH}"\nprofile = "other"\n', "deploy", PATH, "x"
+        f'{CONFIG}[[files]]\nrole = "deploy"\npath = "{PATH}"\nprofile = "other"\n', "deploy", PATH, Path("x")
     )
     assert [entry["profile"] for entry in tomllib.loads(text)["files"]] == ["other", "default"]
 
@@ -167,7 +171,7 @@ def test_another_profile_of_the_same_file_stays():
 def test_a_config_that_would_be_wrong_with_it_is_left_alone(config, says):
     """A daemon that does not start again, or a file that two roles write."""
     with pytest.raises(ConfigError) as error:
-        files_entry.added(config, "deploy", PATH, "config.toml")
+        files_entry.added(config, "deploy", PATH, Path("config.toml"))
     assert says in error.value.message
 
 

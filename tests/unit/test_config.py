@@ -242,11 +242,12 @@ def test_an_audience_is_text_or_an_array(value, taken):
     ("value", "words"),
     [
         ([], "audience: expected at least one"),
+        ("", "audience: should have at least 1 character"),
         (["a", "a"], "audience: names the same twice"),
         (["a", ""], "audience.1: should have at least 1 character"),
         (["a", 7], 'audience.1: expected text in quotes, as in "text"'),
-        (7, "audience: expected text in quotes, or an array of such"),
-        ({"a": True}, "audience: expected text in quotes, or an array of such"),
+        (7, 'audience: expected text in quotes, as in "text"'),
+        ({"a": True}, 'audience: expected text in quotes, as in "text"'),
     ],
 )
 def test_an_audience_that_cannot_be_meant_is_told(value, words):

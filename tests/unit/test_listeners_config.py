@@ -23,7 +23,6 @@ OTHERS_REACH = {
     "[fd00::1]:80": "fd00::/64",
     "[fd00:ec3::254]:80": "fd00:ec3::/64",
     "[2001:db8:1:2:3::4]:80": "2001:db8:1:2::/64",
-    "[::ffff:10.0.0.1]:80": "::/64",
 }
 THIS_HOST = [
     "127.0.0.1:1338",
@@ -31,7 +30,7 @@ THIS_HOST = [
     "[::1]:1338",
     "169.254.169.254:80",
     "169.254.170.23:80",
-    "[fe80::1]:80",
+    "[fe80::1%eth0]:80",
     "[fd00:ec2::254]:80",
     "[fd00:ec2::23]:80",
 ]
@@ -50,20 +49,20 @@ def mistakes(*listen, **tables):
 @pytest.mark.parametrize("listener", OTHERS_REACH)
 def test_a_listener_that_others_reach_is_refused_without_grants(listener):
     """Every machine of the network, and every container, would have the default role."""
-    (text,) = mistakes("127.0.0.1:1338", listener)
+    (text,) = mistakes("127.0.0.1:1339", listener)
     assert text.startswith(f"metadata.listen.1: others than this host reach {listener}: say in [[grants]]")
-    (text,) = mistakes("127.0.0.1:1338", listener, grants=[])
+    (text,) = mistakes("127.0.0.1:1339", listener, grants=[])
     assert text.startswith("metadata.listen.1: ")
 
 
 @pytest.mark.parametrize("listener", OTHERS_REACH)
 def test_the_lines_of_the_message_are_what_mends_it(listener):
     """Who has to look up how grants are written will open the door to all."""
-    (text,) = mistakes("127.0.0.1:1338", listener)
+    (text,) = mistakes("127.0.0.1:1339", listener)
     lines = tomllib.loads(textwrap.dedent(text.partition("\n")[2]))
-    others, this_host = config("127.0.0.1:1338", listener, **lines).grants
-    assert (others.role, others.listener, others.address) == ("deploy", listener, OTHERS_REACH[listener])
-    assert this_host.conditions == {"address": "::1/128" if "[" in listener else "127.0.0.1/32"}
+    others, this_host = config("127.0.0.1:1339", listener, **lines).grants
+    assert (others.role, others.listener, others.address) == ("deploy", (listener,), (OTHERS_REACH[listener],))
+    assert this_host.conditions == {"address": ("::1/128" if "[" in listener else "127.0.0.1/32",)}
 
 
 @pytest.mark.parametrize("listener", THIS_HOST)

@@ -273,4 +273,4 @@ def test_without_the_package_a_key_keeps_everything_off_the_disk(tmp_path, key):
     command = [sys.executable, "-c", WITHOUT_THE_PACKAGE, tmp_path / "state"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ("[]" if key else "['deploy.json']")
-    assert ('pip install "imds-proxy[encrypted-state]"' in done.stderr) is key
+    assert (f"{sys.executable} -m pip install 'imds-proxy[encrypted-state]'" in done.stderr) is key

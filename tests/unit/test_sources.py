@@ -91,7 +91,7 @@ async def test_a_missing_extra_is_said_and_does_not_stop_the_other_roles(monkeyp
     factory.prepare(config)
     with pytest.raises(Invalid, match="needs the Python package cryptography") as caught:
         await factory.make("deploy", config.roles["deploy"], lambda: None).fetch()
-    assert caught.value.advice == 'pip install "imds-proxy[roles-anywhere]"'
+    assert caught.value.advice == f"{sys.executable} -m pip install 'imds-proxy[roles-anywhere]'"
 
 
 def test_a_host_does_not_pay_for_a_source_that_it_does_not_use():
