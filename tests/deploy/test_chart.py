@@ -26,10 +26,13 @@ roles.app.role_arn = "arn:aws:iam::123456789012:role/App"   # a dotted key
 [roles.app.policy]
 Version = "2012-10-17"
 Statement = [{ Effect = "Allow", Action = "*", Resource = "*", Condition = { Bool = { "aws:via" = true } } }]
+[roles.app.policy.odd]
+quotes = """quotes " and \\ and {{ .Values.mode }} and
+two lines"""
+"ключ" = '$(HOSTNAME) \n is no newline'
 [roles."other+=,.@-"]
 role_arn = "arn:aws:iam::123456789012:role/path/Other"
-tags = { team = """quotes " and \\ and {{ .Values.mode }} and
-two lines""", "ключ" = '$(HOSTNAME) \n is no newline' }
+tags = { team = "a b", "ключ" = "ключ" }
 duration = 43_200
 [renewal]
 max_age = 0x1000
