@@ -14,35 +14,35 @@ from typing import TYPE_CHECKING, Any, Final
 
 from imds_proxy.admin.opening import Opening
 from imds_proxy.admin.status import Status
+from imds_proxy.admin.systemd_reports import SystemdReports
+from imds_proxy.audit.client_process import find_process
+from imds_proxy.audit.recorder import Audit
 from imds_proxy.base_key.task import BaseKeyTask
-from imds_proxy.callers.identity import Identity
-from imds_proxy.callers.process import find_process
-from imds_proxy.clock import Clock
-from imds_proxy.config import Config
-from imds_proxy.config_listeners import without_grants
+from imds_proxy.callers.identity_providers import Identity
+from imds_proxy.config.listeners import without_grants
+from imds_proxy.config.model import Config
 from imds_proxy.daemon_state import OPENED_WITHIN, DaemonState
 from imds_proxy.errors import ConfigError, ListenError
-from imds_proxy.files.outputs import Outputs
+from imds_proxy.host.clock import Clock
 from imds_proxy.host.file_watcher import FileWatcher
 from imds_proxy.host.garbage import MANY, leave_out, leave_out_while
+from imds_proxy.host.listening_sockets import listener_host
 from imds_proxy.host.open_files import limit, shares
+from imds_proxy.host.systemd import Notifier, PassedSocket, assign, warn_of_unused
+from imds_proxy.host.threads import cancel_and_wait, in_thread
 from imds_proxy.metadata.dataplane import DataPlane, data_plane
+from imds_proxy.metadata.listeners import Server
 from imds_proxy.metadata.role_tokens import RoleTokens
-from imds_proxy.metadata.server import Server
-from imds_proxy.metadata.tokens import Tokens
+from imds_proxy.metadata.session_tokens import Tokens
+from imds_proxy.output_files.all_output_files import Outputs
 from imds_proxy.reload import Reloader
-from imds_proxy.renew_now import RenewNow
 from imds_proxy.renewal.plans import plans
-from imds_proxy.roles import Roles
-from imds_proxy.sockets import listener_host
+from imds_proxy.renewal.renew_now import RenewNow
+from imds_proxy.renewal.roles import Roles
 from imds_proxy.sources.factory import SourceFactory
-from imds_proxy.systemd import Notifier, PassedSocket, assign, warn_of_unused
-from imds_proxy.systemd_reports import SystemdReports
-from imds_proxy.telemetry.audit import Audit
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.stats import ReloadStats, RenewalStats, RequestStats
-from imds_proxy.threads import cancel_and_wait, in_thread
 
 if TYPE_CHECKING:
     from imds_proxy.admin.pages import Documents

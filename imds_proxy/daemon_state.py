@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from imds_proxy.disk_errors import HANGS
-from imds_proxy.metadata.tokens import SessionTokens, load_or_make_key
+from imds_proxy.host.file_errors import HANGS
+from imds_proxy.host.state_dir import StateDir, StateError, default_state_dir, open_state_dir
+from imds_proxy.host.threads import in_thread
+from imds_proxy.metadata.session_tokens import SessionTokens, load_or_make_key
+from imds_proxy.renewal.disk_cache import SavedSessions
 from imds_proxy.renewal.save_queue import SaveQueue
-from imds_proxy.renewal.saved import SavedSessions
 from imds_proxy.renewal.saved_key import open_saved_sessions
-from imds_proxy.state import StateDir, StateError, default_state_dir, open_state_dir
 from imds_proxy.telemetry.log import told
-from imds_proxy.threads import in_thread
 
 log = logging.getLogger(__name__)
 

@@ -5,14 +5,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from imds_proxy.clock import Clock
-from imds_proxy.config import Config
-from imds_proxy.disk_errors import HANGS
+from imds_proxy.admin.systemd_reports import SystemdReports
+from imds_proxy.config.model import Config
 from imds_proxy.errors import ConfigError, FileError, ImdsProxyError
-from imds_proxy.systemd_reports import SystemdReports
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.file_errors import HANGS
+from imds_proxy.host.threads import OneByOne
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import ReloadStats
-from imds_proxy.threads import OneByOne
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from imds_proxy.admin.renewal import RenewalPage
 from imds_proxy.admin.server_log import ServerLog
 from imds_proxy.admin.tls import Tls
 from imds_proxy.admin.viewer import Viewers
-from imds_proxy.callers.identify import Callers
-from imds_proxy.config import AdminConfig
+from imds_proxy.callers.peer import Callers
+from imds_proxy.config.model import AdminConfig
 from imds_proxy.host.file_watcher import FileWatcher
 from imds_proxy.host.open_files import limit, shares
 

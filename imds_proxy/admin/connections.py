@@ -15,8 +15,8 @@ from typing import Any, Final
 from imds_proxy.admin.connection import REQUEST_TIME, Connection
 from imds_proxy.admin.tls import Tls
 from imds_proxy.callers.caller import Caller
-from imds_proxy.callers.identify import Callers, Place
-from imds_proxy.metadata.limits import CallerLimits
+from imds_proxy.callers.peer import Callers, Place
+from imds_proxy.metadata.rate_limit import CallerLimits
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from imds_proxy.admin.connections import Connections
 from imds_proxy.admin.request_check import host_refusal, origin_refusal
 from imds_proxy.admin.viewer import EVERYTHING, View, Viewers
 from imds_proxy.callers.caller import Caller
-from imds_proxy.config import Config
-from imds_proxy.metadata.limits import CallerLimits
+from imds_proxy.config.model import Config
+from imds_proxy.metadata.rate_limit import CallerLimits
 
 VIEW: Final = web.RequestKey("view", View)
 """What the request's caller sees."""

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from imds_proxy.callers.identify import Callers
-from imds_proxy.config import AdminConfig
+from imds_proxy.callers.peer import Callers
+from imds_proxy.config.model import AdminConfig
 from imds_proxy.errors import ListenError
 from imds_proxy.host.file_watcher import FileWatcher
+from imds_proxy.host.listening_sockets import open_listener
 from imds_proxy.metadata.listener_retry import ListenerRetry
-from imds_proxy.sockets import open_listener
 
 if TYPE_CHECKING:
     from imds_proxy.admin.app import ControlPlane

@@ -14,8 +14,8 @@ from imds_proxy.admin import status_page
 from imds_proxy.admin.gate import LAST, VIEW
 from imds_proxy.admin.status import Status
 from imds_proxy.admin.viewer import LIMITED
-from imds_proxy.config import Config
-from imds_proxy.renew_now import RenewNow
+from imds_proxy.config.model import Config
+from imds_proxy.renewal.renew_now import RenewNow
 from imds_proxy.telemetry.exposition import Exposition
 from imds_proxy.telemetry.metrics import Metrics
 

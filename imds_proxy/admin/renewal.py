@@ -13,7 +13,7 @@ from imds_proxy.admin.gate import CONNECTION
 from imds_proxy.admin.request_check import renew_refusal
 from imds_proxy.admin.viewer import Viewers
 from imds_proxy.credentials import timestamp
-from imds_proxy.renew_now import LONGEST, Renewed, RenewNow
+from imds_proxy.renewal.renew_now import LONGEST, Renewed, RenewNow
 
 _TIME_TO_ANSWER: Final = 10.0
 """Seconds beside those of the renewals."""

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 from imds_proxy import __version__
 from imds_proxy.admin.viewer import EVERYTHING, View
 from imds_proxy.callers.grants import describe
-from imds_proxy.config import Config
+from imds_proxy.config.keep_mode import Need
+from imds_proxy.config.model import Config
 from imds_proxy.credentials import timestamp
-from imds_proxy.files.outputs import Outputs
+from imds_proxy.output_files.all_output_files import Outputs
+from imds_proxy.renewal.attempt import Failure
+from imds_proxy.renewal.caller_sessions import TaggedSessions
 from imds_proxy.renewal.keeper import Keeper
-from imds_proxy.renewal.need import Need
-from imds_proxy.renewal.outcome import Failure
-from imds_proxy.roles import Role, Roles
-from imds_proxy.tagged_sessions import TaggedSessions
+from imds_proxy.renewal.roles import Role, Roles
 from imds_proxy.telemetry.history import DAY
 from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.stats import ReloadStats, RequestStats
 
 if TYPE_CHECKING:
-    from imds_proxy.files.output import Output
+    from imds_proxy.output_files.output_file import Output
 
 
 class Status:

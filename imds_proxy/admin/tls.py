@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from imds_proxy.callers.caller import Caller
-from imds_proxy.config import AdminConfig
+from imds_proxy.config.model import AdminConfig
 from imds_proxy.errors import Invalid, SourceError
-from imds_proxy.sources.files import read_file
-from imds_proxy.sources.tls import show_certificate
-from imds_proxy.sources.watched_files import FileWatcher, WatchedFiles, unanswered
+from imds_proxy.host.read_private import read_file
+from imds_proxy.host.tls import show_certificate
+from imds_proxy.host.watched_files import FileWatcher, WatchedFiles, unanswered
 from imds_proxy.telemetry.log import told
 
 log = logging.getLogger(__name__)

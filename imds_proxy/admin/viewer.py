@@ -9,7 +9,7 @@ from typing import Final
 from imds_proxy.addresses import SYSTEMD_PREFIX
 from imds_proxy.callers.caller import Caller
 from imds_proxy.callers.grants import Grants
-from imds_proxy.config import Config
+from imds_proxy.config.model import Config
 
 LIMITED: Final = "limited to roles that this user may have: [admin] allowed_users names those who see everything"
 _ROOT: Final = 0

@@ -16,18 +16,18 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError
 
-from imds_proxy.base_key.keys import PER_USER, AccessKey, KeyPair, User, hint
+from imds_proxy.aws import endpoint_setting, refusals
+from imds_proxy.aws.call import Call
+from imds_proxy.aws.guarded_http import client_config
+from imds_proxy.aws.lean_endpoints import lean_loader
+from imds_proxy.aws.setting_error import SettingError
+from imds_proxy.aws.signing_guard import SigningGuard, watch
+from imds_proxy.aws.sts import caller_arn, observe_refusal, observe_time
+from imds_proxy.base_key.access_keys import PER_USER, AccessKey, KeyPair, User, hint
 from imds_proxy.base_key.words import LABEL, told
-from imds_proxy.clock import Clock
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied, Invalid, SourceError
-from imds_proxy.sources import endpoint_setting, sts_errors
-from imds_proxy.sources.aws_call import Call
-from imds_proxy.sources.aws_http import client_config
-from imds_proxy.sources.host_settings import SettingError
-from imds_proxy.sources.lean_endpoints import lean_loader
-from imds_proxy.sources.signing_guard import SigningGuard, watch
-from imds_proxy.sources.sts import caller_arn, observe_refusal, observe_time
+from imds_proxy.host.clock import Clock
 
 ACTIONS: Final = (
     "iam:ListAccessKeys",
@@ -83,7 +83,7 @@ class Iam:
                 endpoint_setting.check(session, service)
                 made = await stack.enter_async_context(session.create_client(service, region_name=self._region))
             except _NO_ANSWER as error:
-                raise told(sts_errors.translate(error, Call(LABEL, f"a client of {service}"))) from None
+                raise told(refusals.translate(error, Call(LABEL, f"a client of {service}"))) from None
             yield made
 
 
@@ -175,11 +175,11 @@ class Caller:
                 answer = await getattr(client, _METHODS[action])(**parameters)
         except ClientError as error:
             observe_refusal(self._clock, error, call.endpoint)
-            if gone and sts_errors.code_and_text(error)[0] == _GONE:
+            if gone and refusals.code_and_text(error)[0] == _GONE:
                 return {}
             raise _refusal(error, call, self._clock.skew) from None
         except _NO_ANSWER as error:
-            raise told(sts_errors.translate(error, call)) from None  # its text may hold an answer, and that a secret
+            raise told(refusals.translate(error, call)) from None  # its text may hold an answer, and that a secret
         except _UNREADABLE:
             raise _nonsense(action) from None
         observe_time(self._clock, answer, call.endpoint)
@@ -212,13 +212,13 @@ def two_keys(what: str) -> Denied:
 
 def _refusal(error: ClientError, call: Call, skew: float) -> SourceError:
     """The error of ours for AWS's."""
-    known = sts_errors.translate(error, call, skew=skew)
-    code, status = sts_errors.code_and_text(error)[0], error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    known = refusals.translate(error, call, skew=skew)
+    code, status = refusals.code_and_text(error)[0], error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _NOT_PERMITTED and call.target:
         return told(known, advice=f"add this statement to the user's policy: {policy_statement(User(call.target))}")
     if code == _FULL:
         return two_keys("both are there by now")
-    if sts_errors.refuses_credentials(error) and not sts_errors.is_about_time(error):
+    if refusals.refuses_credentials(error) and not refusals.is_about_time(error):
         advice = "put a key that works into the file; where another host shares this user, give each a user of its own"
         return UnknownKey(told(known).message, advice)
     if isinstance(status, int) and status >= _SERVER_ERROR:

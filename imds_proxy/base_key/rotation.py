@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from imds_proxy import access_key
-from imds_proxy.base_key import record
+from imds_proxy.aws.sts import fallback_region
+from imds_proxy.base_key import journal
+from imds_proxy.base_key.access_keys import AccessKey, KeyPair, hint
 from imds_proxy.base_key.iam import Iam, UnknownKey, two_keys
-from imds_proxy.base_key.in_use import key_in_use
-from imds_proxy.base_key.keys import AccessKey, KeyPair, hint
-from imds_proxy.base_key.record import Attempt, Change, Record, Retired
-from imds_proxy.base_key.turn import Turn
-from imds_proxy.base_key.unfinished import end_retired, finish
+from imds_proxy.base_key.journal import Attempt, Change, Record, Retired
+from imds_proxy.base_key.key_location import key_in_use
+from imds_proxy.base_key.recovery import end_retired, finish
+from imds_proxy.base_key.rotation_context import Turn
 from imds_proxy.base_key.words import LABEL, told
-from imds_proxy.clock import Clock
-from imds_proxy.config import BaseKeyConfig, Config
+from imds_proxy.config.model import BaseKeyConfig, Config
 from imds_proxy.credentials import timestamp
 from imds_proxy.errors import Denied, ImdsProxyError, Invalid, SourceError, Throttled, Unreachable
 from imds_proxy.host import safe_path
-from imds_proxy.sources.sts import fallback_region
-from imds_proxy.state import StateDir
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.state_dir import StateDir
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Rotation:
                 with _nothing_changed():
                     user = await caller.user()
                     keys = await caller.keys(user)
-                notes = record.load(self._state)
+                notes = journal.load(self._state)
                 turn = Turn(file, key, caller, user, keys, notes, self._state, self._clock)
                 return await self._run(turn, iam, at_once=at_once)
 

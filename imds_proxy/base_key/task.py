@@ -3,11 +3,11 @@
 import asyncio
 import importlib
 
-from imds_proxy.clock import Clock
-from imds_proxy.config import BaseKeyConfig, Config
-from imds_proxy.state import StateDir
+from imds_proxy.config.model import BaseKeyConfig, Config
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.state_dir import StateDir
+from imds_proxy.host.threads import cancel_and_wait
 from imds_proxy.telemetry.stats import BaseKeyStats, RenewalStats
-from imds_proxy.threads import cancel_and_wait
 
 
 class BaseKeyTask:
@@ -35,7 +35,7 @@ class BaseKeyTask:
             self._stats.base_key = None
             return
         self._stats.base_key = stats = self._stats.base_key or BaseKeyStats()
-        rotator = await asyncio.to_thread(importlib.import_module, "imds_proxy.base_key.rotator")
+        rotator = await asyncio.to_thread(importlib.import_module, "imds_proxy.base_key.schedule")
         self._task = asyncio.create_task(rotator.make(config, state, region, self._clock, stats).run())
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from imds_proxy.config_callers import UNIT_NAME
+from imds_proxy.config.grants import UNIT_NAME
 
 _MOST_INSIDE: Final = 4096
 """Folders of one unit that are looked at: what a service makes inside of its own cgroup has no other limit."""

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from imds_proxy.callers.caller import Caller, ServiceAccount
 from imds_proxy.callers.cgroups import instances
-from imds_proxy.config_callers import GrantConfig
+from imds_proxy.config.grants import GrantConfig
 
 _DECISIONS_KEPT = 1024
 

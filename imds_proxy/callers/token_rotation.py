@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from imds_proxy import atomic_file
-from imds_proxy.atomic_file import Access, open_folder
-from imds_proxy.callers.token_files import announcement
+from imds_proxy.callers.grant_token_files import announcement
 from imds_proxy.errors import FileError
+from imds_proxy.host import atomic_file
+from imds_proxy.host.atomic_file import Access, open_folder
 
 _TOKEN_BYTES: Final = 32
 _UNTIL_READ: Final = 2.0

@@ -9,8 +9,8 @@ import math
 from typing import Final
 
 from imds_proxy.callers.cgroups import read_units
+from imds_proxy.host.threads import in_thread
 from imds_proxy.telemetry.log import told
-from imds_proxy.threads import in_thread
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from imds_proxy.errors import ConfigError, ImdsProxyError
-from imds_proxy.extras import how_to_install
+from imds_proxy.host.extras import how_to_install
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from imds_proxy.cli import options as shared
-from imds_proxy.config import Config
+from imds_proxy.config.model import Config
 from imds_proxy.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from imds_proxy.cli.check_finding import Finding
-    from imds_proxy.clock import Clock
     from imds_proxy.credentials import Credentials
+    from imds_proxy.host.clock import Clock
 
 
 def register(verbs: Any) -> None:
@@ -107,9 +107,9 @@ def _print_finding(config: Config, finding: "Finding") -> None:
 
 
 async def _try_roles(config: Config) -> int:
-    from imds_proxy.clock import Clock
     from imds_proxy.credentials import Credentials, timestamp
     from imds_proxy.errors import SourceError
+    from imds_proxy.host.clock import Clock
     from imds_proxy.sources import obtain, unexpected
     from imds_proxy.sources.factory import SourceFactory
 
@@ -146,9 +146,9 @@ async def _whose(name: str, credentials: "Credentials", region: str | None, cloc
     """
     if credentials.session_arn is not None:
         return credentials.session_arn, ""
+    from imds_proxy.aws.session import AwsChain
+    from imds_proxy.aws.sts import fallback_region, identify
     from imds_proxy.errors import Unreachable
-    from imds_proxy.sources.aws_chain import AwsChain
-    from imds_proxy.sources.sts import fallback_region, identify
 
     region = region or fallback_region(name, credentials.role_arn)
     try:

@@ -4,14 +4,14 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from imds_proxy.config import Config
+from imds_proxy.config.model import Config
 from imds_proxy.errors import ConfigError
 from imds_proxy.printable import printable
 
 if TYPE_CHECKING:
     from imds_proxy.callers.caller import Caller
     from imds_proxy.callers.grants import Grants
-    from imds_proxy.config_callers import GrantConfig
+    from imds_proxy.config.grants import GrantConfig
 
 KEYS: Final = ("user", "group", "uid", "gid", "unit", "address", "listener", "service-account", "role", "token-file")
 _OF_A_PROCESS: Final = {"user", "group", "uid", "gid", "unit"}
@@ -113,7 +113,7 @@ def _caller(config: Config, given: dict[str, str]) -> "Caller":
 
 def _process(caller: "Caller", given: dict[str, str]) -> "Caller":
     """A caller that is a process of this host, with what this host knows of its user."""
-    from imds_proxy.callers.accounts import look_up, look_up_name
+    from imds_proxy.callers.user_database import look_up, look_up_name
 
     if "user" in given:
         account = look_up_name(given["user"])
@@ -133,7 +133,7 @@ def _process(caller: "Caller", given: dict[str, str]) -> "Caller":
 
 
 def _unit(value: str) -> str:
-    from imds_proxy.config_callers import UNIT_NAME
+    from imds_proxy.config.grants import UNIT_NAME
 
     if not UNIT_NAME.fullmatch(value):
         raise ConfigError(f"--as unit={value}: expected the whole name of a service or a scope, as in nginx.service")

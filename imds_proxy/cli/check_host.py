@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from imds_proxy.callers.remarks import remarks
+from imds_proxy.callers.grant_warnings import remarks
 from imds_proxy.cli import check_listeners, check_paths, check_sandbox, check_sources
 from imds_proxy.cli.check_finding import Finding
 from imds_proxy.cli.check_salvage import salvage
 from imds_proxy.cli.check_unit import SERVICE, passed_by_units, unit_of
 from imds_proxy.cli.check_user import judge
-from imds_proxy.config import Config
-from imds_proxy.config_values import MINUTE
+from imds_proxy.config.model import Config
+from imds_proxy.config.types import MINUTE
 
 
 class Host:

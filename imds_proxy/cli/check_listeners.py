@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imds_proxy.addresses import SYSTEMD_PREFIX, canonical, split_listen
-from imds_proxy.callers.process import find_process
+from imds_proxy.audit.client_process import find_process
 from imds_proxy.callers.socket_table import listeners
 from imds_proxy.cli.check_finding import Finding, Key
 from imds_proxy.cli.listener_owner import check_address, unit_uids
 from imds_proxy.errors import ForeignListenerError, ListenError
 from imds_proxy.host import access_advice
-from imds_proxy.sockets import NoIpv6Error, PortInUseError, judge_listener, no_passed_socket
+from imds_proxy.host.listening_sockets import NoIpv6Error, PortInUseError, judge_listener, no_passed_socket
 
 if TYPE_CHECKING:
-    from imds_proxy.callers.process import Process
+    from imds_proxy.audit.client_process import Process
     from imds_proxy.cli.check_unit import PassedByUnit
     from imds_proxy.cli.check_user import Judge
-    from imds_proxy.config import Config
+    from imds_proxy.config.model import Config
 
 _SYSTEMD: Final = 1
 Holders = dict[str, "Process | None"]

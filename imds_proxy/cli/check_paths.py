@@ -11,22 +11,21 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from imds_proxy.callers import token_files
+from imds_proxy.audit import log_file
+from imds_proxy.audit.writer import AUDIT_ADVICE
+from imds_proxy.callers import grant_token_files
 from imds_proxy.cli.check_finding import Finding, Key
 from imds_proxy.cli.check_user import Judge
-from imds_proxy.config import Config
-from imds_proxy.config_files import OutputFileConfig
-from imds_proxy.disk_errors import judge_folder, write_failure
+from imds_proxy.config.model import Config
+from imds_proxy.config.output_files import OutputFileConfig
 from imds_proxy.errors import FileError, ImdsProxyError, SourceError
-from imds_proxy.files import target
-from imds_proxy.files.named_access import NamedAccess
-from imds_proxy.files.output import OUTPUT_ADVICE, refuse_shared
-from imds_proxy.host import access_advice, safe_path
+from imds_proxy.host import access_advice, command_start, safe_path
+from imds_proxy.host.file_errors import judge_folder, write_failure
 from imds_proxy.host.path_walk import UnsafePathError
-from imds_proxy.sources import command_start
-from imds_proxy.state import StateError, judge_state_dir, private_folder
-from imds_proxy.telemetry import audit_file
-from imds_proxy.telemetry.audit_writer import AUDIT_ADVICE
+from imds_proxy.host.state_dir import StateError, judge_state_dir, private_folder
+from imds_proxy.output_files import target_path
+from imds_proxy.output_files.named_access import NamedAccess
+from imds_proxy.output_files.output_file import OUTPUT_ADVICE, refuse_shared
 
 
 def findings(config: Config, judge: Judge, path: Path) -> Iterator[Finding]:
@@ -46,7 +45,7 @@ def findings(config: Config, judge: Judge, path: Path) -> Iterator[Finding]:
     yield from _audit(config, judge)
     for number, grant in enumerate(config.grants):
         if grant.token_file is not None:
-            judged = partial(token_files.judge, Path(grant.token_file))
+            judged = partial(grant_token_files.judge, Path(grant.token_file))
             yield from _judged(("grants", number, "token_file"), judged)
     yield from _service_accounts(config)
     yield from _control_plane(config)
@@ -89,7 +88,7 @@ def _output(key: Key, entry: OutputFileConfig, judge: Judge) -> Iterator[Finding
         else:
             access = replace(access, **named)
     try:
-        with target.opened(path, access) as file:
+        with target_path.opened(path, access) as file:
             refuse_shared(file)
             file.read()
         judge_folder(path.parent)
@@ -122,7 +121,7 @@ def _audit(config: Config, judge: Judge) -> Iterator[Finding]:
     if config.audit.file is None or _will_be_made(Path(config.audit.file).parent, judge):
         return
     try:
-        audit_file.judge(config.audit.file)
+        log_file.judge(config.audit.file)
     except UnsafePathError as error:
         yield Finding(("audit", "file"), f"{config.audit.file} is not safe: {error.strerror}", error.advice)
     except (FileError, OSError) as error:
@@ -130,16 +129,16 @@ def _audit(config: Config, judge: Judge) -> Iterator[Finding]:
 
 
 def _service_accounts(config: Config) -> Iterator[Finding]:
-    from imds_proxy.callers.service_accounts import missing_package
+    from imds_proxy.callers.kubernetes.verifier import missing_package
 
     if config.service_accounts is None:
         return
     if (error := missing_package()) is not None:
         yield Finding.of(("service_accounts",), error)
         return
-    from imds_proxy.callers import key_set
+    from imds_proxy.callers.kubernetes import jwks_refresh
 
-    yield from _judged(("service_accounts",), partial(key_set.judge, config.service_accounts))
+    yield from _judged(("service_accounts",), partial(jwks_refresh.judge, config.service_accounts))
 
 
 def _control_plane(config: Config) -> Iterator[Finding]:
@@ -156,7 +155,7 @@ def _base_key(config: Config) -> Iterator[Finding]:
     """The key that is to be rotated, and whether its file can be replaced."""
     if config.base_key is None or config.base_key.rotate_every is None:
         return
-    from imds_proxy.base_key.credentials_file import CredentialsFile
+    from imds_proxy.base_key.key_file import CredentialsFile
 
     key, profile = ("base_key", "profile"), config.base_key.profile
     if os.environ.get("AWS_ACCESS_KEY_ID") and profile == "default":

@@ -11,8 +11,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from imds_proxy.cli.check_finding import Finding, Key
-from imds_proxy.config import Config
-from imds_proxy.config_words import without_source
+from imds_proxy.config.model import Config
+from imds_proxy.config.words import without_source
 
 _MOST_ROUNDS: Final = 20
 _GONE: Final = object()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from imds_proxy.cli.check_finding import Finding, Key
 
 if TYPE_CHECKING:
-    from imds_proxy.config import Config
+    from imds_proxy.config.model import Config
 
 _SYSTEM: Final = {"yes": ("/usr", "/boot", "/efi"), "full": ("/usr", "/boot", "/efi", "/etc"), "strict": ("/",)}
 _ALWAYS_WRITABLE: Final = ("/dev", "/proc", "/sys")

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from imds_proxy.aws import session_name
 from imds_proxy.cli.check_finding import Finding, Key
-from imds_proxy.clock import Clock
-from imds_proxy.config import Config
-from imds_proxy.config_http import HttpConfig
-from imds_proxy.config_roles import (
+from imds_proxy.config.http_role import HttpConfig
+from imds_proxy.config.model import Config
+from imds_proxy.config.roles import (
     AmbientConfig,
     AssumeRoleConfig,
     FileConfig,
@@ -19,12 +19,14 @@ from imds_proxy.config_roles import (
     WebIdentityConfig,
 )
 from imds_proxy.errors import ImdsProxyError, Invalid
-from imds_proxy.sources import command_start, factory, session_name
-from imds_proxy.sources.files import read_file
+from imds_proxy.host import command_start
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.read_private import read_file
+from imds_proxy.sources import factory
 from imds_proxy.sources.interface import obtain
 
 if TYPE_CHECKING:
-    from imds_proxy.config_role_common import RoleConfig
+    from imds_proxy.config.role_base import RoleConfig
 
 Part = tuple[Key, Callable[[], object]]
 """A key of a role's table, and what raises an error where it is of no use."""
@@ -86,7 +88,7 @@ def _profile(name: str, profile: str) -> None:
 
 
 def _web_identity(name: str, settings: WebIdentityConfig) -> Iterator[Part]:
-    from imds_proxy.sources.oidc_token import read_token
+    from imds_proxy.sources.web_identity.oidc_token import read_token
 
     def token(path: str) -> None:
         read_token(name, read_file(name, path, "token_file", private=False), f"token_file {path}")
@@ -99,7 +101,7 @@ def _web_identity(name: str, settings: WebIdentityConfig) -> Iterator[Part]:
 
 def _certificate(name: str, settings: RolesAnywhereConfig, clock: Clock) -> None:
     """Read and prove the pair, but for a key on a token: to sign with it may ask its holder."""
-    from imds_proxy.sources import key_files, key_pair
+    from imds_proxy.sources.roles_anywhere import key_files, key_pair
 
     files = key_files.read(name, settings)
     if settings.pkcs11_module is not None:
@@ -118,6 +120,6 @@ def _file(name: str, settings: FileConfig, clock: Clock) -> None:
 
 
 def _http(name: str, settings: HttpConfig, clock: Clock) -> None:
-    from imds_proxy.sources.http import Http
+    from imds_proxy.sources.http.source import Http
 
     Http(name, settings, clock).judge()

@@ -11,7 +11,7 @@ from typing import Final
 
 from imds_proxy.cli.check_unit import SERVICE, Unit
 from imds_proxy.errors import ConfigError
-from imds_proxy.state import default_state_dir
+from imds_proxy.host.state_dir import default_state_dir
 
 _ROOT: Final = 0
 _BITS: Final = {"CAP_CHOWN": 0, "CAP_NET_BIND_SERVICE": 10}

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imds_proxy.cli import client
+from imds_proxy.cli import daemon_client
 from imds_proxy.cli import options as shared
-from imds_proxy.config import Config
+from imds_proxy.config.model import Config
 from imds_proxy.errors import ConfigError, DaemonUnreachableError, ImdsProxyError
 from imds_proxy.printable import printable
 
@@ -106,12 +106,12 @@ Then: imds-proxy codedeploy register, and on that host: Restart-Service codedepl
 
 
 def _changes(options: argparse.Namespace) -> "list[Change]":
-    from imds_proxy.codedeploy import onpremises, running, setup
+    from imds_proxy.codedeploy import daemon_roles, onpremises, setup
 
     config = shared.require_config(options.config)
     windows = options.platform == "windows"
-    known = running.roles(client.status(shared.target(options)))
-    arn = running.usable_session_arn(options.role, known)
+    known = daemon_roles.roles(daemon_client.status(shared.target(options)))
+    arn = daemon_roles.usable_session_arn(options.role, known)
     read = options.credentials_file or (onpremises.WINDOWS_CREDENTIALS if windows else onpremises.LINUX_CREDENTIALS)
     written = options.written_as or (None if windows else read)
     output = options.output or Path(onpremises.WINDOWS_NAME if windows else onpremises.LINUX_FILE)
@@ -121,7 +121,7 @@ def _changes(options: argparse.Namespace) -> "list[Change]":
 
 
 def _region(options: argparse.Namespace, config: Config) -> str:
-    from imds_proxy.sources.aws_region import named_region
+    from imds_proxy.aws.region import named_region
 
     region = options.region or named_region(config.region)
     if region is None:
@@ -145,9 +145,9 @@ def _indented(text: str) -> str:
 
 
 def _register(options: argparse.Namespace) -> int:
-    from imds_proxy.codedeploy import limits, onpremises
+    from imds_proxy.codedeploy import onpremises, validation
 
-    name, tags = limits.instance_name(options.instance_name), limits.tags(options.tag)
+    name, tags = validation.instance_name(options.instance_name), validation.tags(options.tag)
     arn = options.session_arn or onpremises.load(_onpremises_path(options)).session_arn
     if mistake := onpremises.session_arn_mistake(arn):
         raise ConfigError(f"--session-arn: {mistake}")
@@ -161,28 +161,28 @@ def _register(options: argparse.Namespace) -> int:
 
 
 def _tag(options: argparse.Namespace) -> int:
-    from imds_proxy.codedeploy import limits
+    from imds_proxy.codedeploy import validation
 
-    name, tags = limits.instance_name(options.instance_name), limits.tags(options.tag)
+    name, tags = validation.instance_name(options.instance_name), validation.tags(options.tag)
     _registry(options).tag(name, tags)
     print(f"{name} is tagged: {', '.join(options.tag)}")
     return 0
 
 
 def _untag(options: argparse.Namespace) -> int:
-    from imds_proxy.codedeploy import limits
+    from imds_proxy.codedeploy import validation
 
-    name, tags = limits.instance_name(options.instance_name), limits.tags(options.tag)
+    name, tags = validation.instance_name(options.instance_name), validation.tags(options.tag)
     _registry(options).untag(name, tags)
     print(f"{name} is without: {', '.join(options.tag)}")
     return 0
 
 
 def _show(options: argparse.Namespace) -> int:
-    from imds_proxy.codedeploy import limits
+    from imds_proxy.codedeploy import validation
     from imds_proxy.credentials import timestamp
 
-    instance = _registry(options).show(limits.instance_name(options.instance_name))
+    instance = _registry(options).show(validation.instance_name(options.instance_name))
     print(f"name          {instance.name}\nregistered    for {instance.arn}")
     if instance.registered is not None:
         print(f"              at {timestamp(instance.registered)}")
@@ -194,9 +194,9 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _deregister(options: argparse.Namespace) -> int:
-    from imds_proxy.codedeploy import limits
+    from imds_proxy.codedeploy import validation
 
-    name = limits.instance_name(options.instance_name)
+    name = validation.instance_name(options.instance_name)
     _registry(options).deregister(name)
     print(f"{name} is deregistered; the name stays taken for 24 hours")
     return 0
@@ -229,11 +229,11 @@ def _onpremises_path(options: argparse.Namespace) -> Path:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from imds_proxy.codedeploy import running
+    from imds_proxy.codedeploy import daemon_roles
     from imds_proxy.codedeploy.doctor import Doctor
 
     try:
-        roles = running.roles(client.status(shared.target(options)))
+        roles = daemon_roles.roles(daemon_client.status(shared.target(options)))
     except DaemonUnreachableError:
         roles = None
     if roles is not None and options.role not in {None, *roles}:

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from imds_proxy.config import Config
+from imds_proxy.config.model import Config
 
 
 def register(verbs: Any) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from imds_proxy.cli import client, env
+from imds_proxy.cli import daemon_client, env
 from imds_proxy.cli import options as shared
 from imds_proxy.credentials import process_document
 
@@ -24,5 +24,5 @@ def register(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the document."""
-    print(json.dumps(process_document(client.credentials(shared.target(options), options.role))))
+    print(json.dumps(process_document(daemon_client.credentials(shared.target(options), options.role))))
     return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from imds_proxy.errors import ImdsProxyError
-from imds_proxy.extras import how_to_install
+from imds_proxy.host.extras import how_to_install
 
 
 def register(verbs: Any) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any, Final
 
-from imds_proxy.cli import client, environment, listener_owner, terminal
+from imds_proxy.cli import daemon_client, listener_owner, sdk_environment, terminal
 from imds_proxy.cli import options as shared
 from imds_proxy.errors import ConfigError, DaemonUnreachableError, ImdsProxyError, NoCredentialsYetError
 
@@ -69,14 +69,14 @@ def client_changes(
     """
     listener_owner.check_url(target.endpoint)
     settings = _settings(options, target)
-    if path := environment.shadowing_profile(os.environ):
+    if path := sdk_environment.shadowing_profile(os.environ):
         words = f"{path} has a [default] profile, which SDKs use before this role: remove or rename it"
         warn(ImdsProxyError(words))
     problem = _trouble(target, options.role)
-    region = target.region or environment.region_of(os.environ)
+    region = target.region or sdk_environment.region_of(os.environ)
     if region is None and not isinstance(problem, DaemonUnreachableError):
-        region = client.region(target, _ANSWERED_WITHIN)
-    return environment.changes(os.environ, settings, region), problem
+        region = daemon_client.region(target, _ANSWERED_WITHIN)
+    return sdk_environment.changes(os.environ, settings, region), problem
 
 
 def warn(problem: ImdsProxyError) -> None:
@@ -88,7 +88,7 @@ def warn(problem: ImdsProxyError) -> None:
 def _trouble(target: shared.Target, role: str | None) -> ImdsProxyError | None:
     """Why there are no credentials. A role that is obtained on demand has been asked for by this: it has a moment."""
     deadline = time.monotonic() + _ON_DEMAND
-    while isinstance(problem := client.trouble(target, role, _ANSWERED_WITHIN), NoCredentialsYetError):
+    while isinstance(problem := daemon_client.trouble(target, role, _ANSWERED_WITHIN), NoCredentialsYetError):
         if time.monotonic() >= deadline:
             break
         time.sleep(_STEP)
@@ -99,10 +99,10 @@ def _settings(options: argparse.Namespace, target: shared.Target) -> dict[str, s
     role, in_environment = options.role, options.token_in_environment
     if in_environment and not role:
         raise ConfigError("--token-in-environment goes with --role: without it no token is used")
-    token = client.container_token(target, role) if role else None
+    token = daemon_client.container_token(target, role) if role else None
     if token:
-        path = client.token_path(target, role)
-        return environment.container(target.endpoint, role, path, token if in_environment else None)
-    if role and (in_environment or role != (target.default_role or client.default_role(target))):
-        raise client.no_access(target, role)
-    return environment.instance_metadata(target.endpoint)
+        path = daemon_client.token_path(target, role)
+        return sdk_environment.container(target.endpoint, role, path, token if in_environment else None)
+    if role and (in_environment or role != (target.default_role or daemon_client.default_role(target))):
+        raise daemon_client.no_access(target, role)
+    return sdk_environment.instance_metadata(target.endpoint)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from imds_proxy.cli import client, env
+from imds_proxy.cli import daemon_client, env
 from imds_proxy.cli import options as shared
 from imds_proxy.errors import CannotRunError, ImdsProxyError
 
@@ -66,7 +66,7 @@ def _wait(target: shared.Target, role: str | None, seconds: int) -> None:
     deadline = time.monotonic() + seconds
     while True:
         left = deadline - time.monotonic()
-        problem = client.trouble(target, role, min(_ANSWERED_WITHIN, max(left, _STEP)))
+        problem = daemon_client.trouble(target, role, min(_ANSWERED_WITHIN, max(left, _STEP)))
         if problem is None:
             return
         if left <= 0:
@@ -104,7 +104,7 @@ def _cannot_run(name: str, error: OSError, environment: Mapping[str, str]) -> Ca
 
 
 def _duration(text: str) -> int:
-    from imds_proxy.config_values import parse_duration
+    from imds_proxy.config.types import parse_duration
 
     try:
         seconds = parse_duration(int(text) if text.isdecimal() else text)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from imds_proxy import config_read
 from imds_proxy.addresses import DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN, SYSTEMD_PREFIX, split_listen
-from imds_proxy.config_folder import UnreadableError
+from imds_proxy.config import document
+from imds_proxy.config.folder import UnreadableError
 from imds_proxy.errors import ConfigError
-from imds_proxy.state import default_state_dir
+from imds_proxy.host.state_dir import default_state_dir
 
 if TYPE_CHECKING:
-    from imds_proxy.config import Config
-    from imds_proxy.config_file import Also
+    from imds_proxy.config.model import Config
+    from imds_proxy.config.reader import Also
 
 DEFAULT_PATH: Final = Path("/etc/imds-proxy/config.toml")
 VARIABLE: Final = "IMDS_PROXY_CONFIG"
@@ -126,7 +126,7 @@ def read_if_any(given: Path | None, read: Callable[[Path], Read]) -> Read | None
 def _found(given: Path | None) -> Path | None:
     """The path of the config, which is there as a file or in `conf.d`; None where none is named and none there."""
     path = config_path(given)
-    if given is not None or config_read.exists(path):
+    if given is not None or document.exists(path):
         return path
     if _is_named(given):
         raise ConfigError(f"{VARIABLE} names {path}, and there is no such file: set it to another, or unset it")
@@ -138,7 +138,7 @@ def _is_named(given: Path | None) -> bool:
 
 
 def _load(path: Path, also: "Also | None" = None) -> "Config":
-    from imds_proxy.config_file import load  # here, because it takes ten times as long as all of a small verb else
+    from imds_proxy.config.reader import load  # here, because it takes ten times as long as all of a small verb else
 
     return load(path, also)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from imds_proxy.admin.request_check import RENEW_HEADER
-from imds_proxy.cli import client
+from imds_proxy.cli import daemon_client
 from imds_proxy.cli import options as shared
 from imds_proxy.cli.status_document import printable_texts
 from imds_proxy.errors import ConfigError, DaemonUnreachableError
@@ -58,7 +58,7 @@ def renew(target: shared.Target, roles: Sequence[str]) -> list[dict[str, Any]]:
     """
     url, headers = f"{target.admin}/renew", {"Content-Type": "application/json", RENEW_HEADER: "1"}
     body = json.dumps({"roles": list(roles)}).encode()
-    code, said = client.ask(url, headers, "POST", target.admin_certificate, body=body, within=_ANSWERED_WITHIN)
+    code, said = daemon_client.ask(url, headers, "POST", target.admin_certificate, body=body, within=_ANSWERED_WITHIN)
     document = _document(said)
     if code == _NOT_FOUND and "unknown" in document:
         unknown, known = (", ".join(document.get(key, ())) for key in ("unknown", "roles"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from imds_proxy.cli import options as shared
-from imds_proxy.config import Config
+from imds_proxy.config.model import Config
 
 
 def register(verbs: Any) -> None:
@@ -36,10 +36,10 @@ def run(options: argparse.Namespace) -> int:
 
 async def _rotate(config: Config) -> int:
     from imds_proxy.base_key import rotation
-    from imds_proxy.clock import Clock
     from imds_proxy.credentials import timestamp
+    from imds_proxy.host.clock import Clock
+    from imds_proxy.host.state_dir import default_state_dir, open_state_dir
     from imds_proxy.sources.factory import SourceFactory
-    from imds_proxy.state import default_state_dir, open_state_dir
 
     clock = Clock()
     sources = SourceFactory(clock)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from imds_proxy.cli import options as shared
-from imds_proxy.config import Config
+from imds_proxy.config.model import Config
 from imds_proxy.errors import ConfigError, ImdsProxyError
 from imds_proxy.printable import printable
 

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from imds_proxy.cli import options as shared
-from imds_proxy.config import Config
-from imds_proxy.config_file import load, parse
-from imds_proxy.config_positions import Options
+from imds_proxy.config.model import Config
+from imds_proxy.config.positions import Options
+from imds_proxy.config.reader import load, parse
 from imds_proxy.errors import ConfigError
 
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
     from imds_proxy.daemon import Daemon
     from imds_proxy.host.open_files import raise_limit
-    from imds_proxy.systemd import Notifier, passed_sockets
+    from imds_proxy.host.systemd import Notifier, passed_sockets
 
     config, read_again = _config(options)
     raise_limit()

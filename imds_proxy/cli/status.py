@@ -50,17 +50,17 @@ def run(options: argparse.Namespace) -> int:
 
         check(options.config)
         return 0
-    from imds_proxy.cli import client
+    from imds_proxy.cli import daemon_client
 
     target = shared.target(options)
     if options.watch and not options.json and _has_screen():
         from imds_proxy.cli.status_watch import watch
 
-        return watch(lambda: client.status(target), target.admin)
+        return watch(lambda: daemon_client.status(target), target.admin)
     while options.watch:
         _print_next(target, as_json=options.json)
         time.sleep(_ASKED_EVERY)
-    status = client.status(target)
+    status = daemon_client.status(target)
     print(render(status, as_json=options.json))
     return int(any(role["served"] and role["state"] not in _GOOD for role in complete(status)["roles"]))
 
@@ -72,10 +72,10 @@ def _has_screen() -> bool:
 
 def _print_next(target: shared.Target, *, as_json: bool) -> None:
     """One line of JSON, or the time and a table; a daemon that is away does not end the watching."""
-    from imds_proxy.cli import client
+    from imds_proxy.cli import daemon_client
 
     try:
-        status = client.status(target)
+        status = daemon_client.status(target)
     except DaemonUnreachableError as error:
         if as_json:  # its reader takes every line for a document
             print(f"imds-proxy: {error}", file=sys.stderr, flush=True)

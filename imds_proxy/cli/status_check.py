@@ -8,10 +8,10 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from imds_proxy import config_read
 from imds_proxy.addresses import DEFAULT_ADMIN_LISTEN, SYSTEMD_PREFIX
 from imds_proxy.cli.options import reachable, read_if_any
-from imds_proxy.config_positions import Places
+from imds_proxy.config import document as config_read
+from imds_proxy.config.positions import Places
 from imds_proxy.errors import ConfigError, DaemonUnreachableError, ForeignListenerError, ImdsProxyError
 
 _TIME_LIMIT: Final = 5.0

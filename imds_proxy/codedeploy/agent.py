@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
 
-from imds_proxy.codedeploy import flat_yaml
+from imds_proxy.codedeploy import agent_yaml
 from imds_proxy.codedeploy.onpremises import LINUX_FOLDER
 from imds_proxy.errors import ConfigError
 from imds_proxy.host import utf8
@@ -68,7 +68,7 @@ def settings(host: Host) -> dict[str, str]:
     """What the agent's own config says, empty where there is none that can be read."""
     for name in _SETTINGS:
         try:
-            return flat_yaml.read(utf8.decoded(host.path(name).read_bytes()), strict=False)
+            return agent_yaml.read(utf8.decoded(host.path(name).read_bytes()), strict=False)
         except (OSError, NotUtf8Error, ConfigError):
             continue
     return {}

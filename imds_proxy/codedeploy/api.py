@@ -25,17 +25,17 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from yarl import URL
 
-from imds_proxy.config_http import is_private_channel
+from imds_proxy.aws import endpoint_setting, refusals
+from imds_proxy.aws.call import Call
+from imds_proxy.aws.guarded_http import InTheClearError
+from imds_proxy.aws.setting_error import SettingError
+from imds_proxy.aws.settings import region_of
+from imds_proxy.aws.signing_guard import SigningGuard, watch
+from imds_proxy.config.http_role import is_private_channel
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied, ImdsProxyError, Invalid, SourceError, Unreachable
-from imds_proxy.sources import endpoint_setting, sts_errors
-from imds_proxy.sources.aws_call import Call
-from imds_proxy.sources.aws_http import InTheClearError
-from imds_proxy.sources.aws_settings import region_of
-from imds_proxy.sources.host_settings import SettingError
-from imds_proxy.sources.proxy import environment_proxy
-from imds_proxy.sources.redaction import hidden
-from imds_proxy.sources.signing_guard import SigningGuard, watch
+from imds_proxy.host.proxy import environment_proxy
+from imds_proxy.host.redaction import hidden
 
 _METADATA_PROVIDERS: Final = ("iam-role", "container-role")
 _LABEL: Final = "codedeploy"
@@ -128,10 +128,10 @@ def _keep_from_metadata(resolver: Any) -> None:
 
 def _refused(error: ClientError, operation: str, call: Call) -> RefusedError | None:
     """CodeDeploy's own exceptions; None for what any AWS service may say."""
-    code = sts_errors.code_and_text(error)[0]
+    code = refusals.code_and_text(error)[0]
     if code not in _ADVICE:
         return None
-    return RefusedError(code, f"{operation}: {sts_errors.words(error, call)}", _ADVICE[code])
+    return RefusedError(code, f"{operation}: {refusals.words(error, call)}", _ADVICE[code])
 
 
 def _call(action: str, sent: Iterable[Secret | str] = ()) -> Call:
@@ -150,9 +150,9 @@ def _told(error: Exception, call: Call, profile: str | None) -> SourceError:
         return Invalid(
             f"there is no AWS profile {hidden(profile)!r}", "aws configure list-profiles shows those that there are"
         )
-    if isinstance(error, ClientError) and sts_errors.code_and_text(error)[0] in _NOT_PERMITTED:
+    if isinstance(error, ClientError) and refusals.code_and_text(error)[0] in _NOT_PERMITTED:
         statement = json.dumps({"Effect": "Allow", "Action": [action], "Resource": ["*"]})
-        return Denied(f"{action}: {sts_errors.words(error, call)}", f"the operator's policy needs: {statement}")
+        return Denied(f"{action}: {refusals.words(error, call)}", f"the operator's policy needs: {statement}")
     if isinstance(error, (CredentialRetrievalError, *_UNEXPECTED)):  # its text may hold what a helper printed
         what = f"the operator's credentials cannot be had ({type(error).__name__})"
         return Denied(f"{action}: {what}", f"aws sts get-caller-identity{option} shows what to mend")
@@ -160,7 +160,7 @@ def _told(error: Exception, call: Call, profile: str | None) -> SourceError:
 
 
 def _as_any_call(error: Exception, call: Call, by_hand: str) -> SourceError:
-    told = sts_errors.translate(error, call)
+    told = refusals.translate(error, call)
     message = told.message.removeprefix(f'role "{_LABEL}": ')
     if isinstance(error, ClientError):
         is_theirs = isinstance(told, Unreachable)

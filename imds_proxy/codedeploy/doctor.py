@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from imds_proxy.codedeploy import agent, credentials_file, egress, metadata, onpremises
+from imds_proxy.codedeploy import agent, agent_credentials, egress, imds_probe, onpremises
 from imds_proxy.codedeploy.agent import Host
+from imds_proxy.codedeploy.daemon_roles import SHORTEST_LIFE, RunningRole
 from imds_proxy.codedeploy.onpremises import LINUX_CREDENTIALS, LINUX_FILE, OnPremises
-from imds_proxy.codedeploy.running import SHORTEST_LIFE, RunningRole
 from imds_proxy.errors import ConfigError, Unreachable
 
 READ_AGAIN_AFTER: Final = 25 * 60
@@ -50,7 +50,7 @@ class Doctor:
     role: str | None = None
     host: Host = field(default_factory=Host)
     file: str | None = None
-    metadata_status: Callable[[], int | None] = metadata.status
+    metadata_status: Callable[[], int | None] = imds_probe.status
     now: Callable[[], float] = time.time
 
     def findings(self) -> Iterator[Finding]:
@@ -99,7 +99,7 @@ class Doctor:
     def _fresh(self, path: Path, role: RunningRole | None) -> Finding:
         keep = "is there a [[files]] entry for it, and does the daemon's log say that it could not write it?"
         try:
-            held = credentials_file.load(path)
+            held = agent_credentials.load(path)
         except ConfigError as error:
             return Finding("FAIL", f"credentials file: {error.message}", keep)
         if role is not None and role.key is not None and held.key != role.key:
@@ -125,7 +125,7 @@ class Doctor:
         return Finding("ok", f"agent's access: {', '.join(sorted(map(str, reasons)))} may read {path}")
 
     def _metadata(self) -> Finding:
-        place = f"instance metadata: GET /latest/meta-data on {metadata.ADDRESS[0]}"
+        place = f"instance metadata: GET /latest/meta-data on {imds_probe.ADDRESS[0]}"
         status = self.metadata_status()
         if status == _EC2:
             advice = "leave [instance] out of the config; or this is EC2, or another metadata service listens there"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from imds_proxy.codedeploy import flat_yaml
+from imds_proxy.codedeploy import agent_yaml
 from imds_proxy.errors import ConfigError
 from imds_proxy.host import utf8
 from imds_proxy.host.utf8 import NotUtf8Error
@@ -42,7 +42,7 @@ class OnPremises:
     def text(self) -> str:
         """The file: exactly the keys that the agent knows for a session."""
         values = (self.session_arn, self.credentials_file, self.region)
-        return "".join(f"{key}: {flat_yaml.scalar(value)}\n" for key, value in zip(_KEYS, values, strict=True))
+        return "".join(f"{key}: {agent_yaml.scalar(value)}\n" for key, value in zip(_KEYS, values, strict=True))
 
 
 def load(path: Path) -> OnPremises:
@@ -60,7 +60,7 @@ def load(path: Path) -> OnPremises:
     except NotUtf8Error as error:
         raise ConfigError(f"{path} {error.message}", (error.advice,)) from None
     try:
-        values = flat_yaml.read(text, strict=True)
+        values = agent_yaml.read(text, strict=True)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}") from None
     if mistakes := tuple(_mistakes(values)):

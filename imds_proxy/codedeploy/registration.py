@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol, Self
 from imds_proxy.codedeploy.api import RefusedError
 from imds_proxy.credentials import timestamp
 from imds_proxy.errors import ImdsProxyError
+from imds_proxy.host.redaction import hidden
 from imds_proxy.printable import LONGEST_NAME, printable
-from imds_proxy.sources.redaction import hidden
 
 TAKEN_FOR: Final = 24 * 60 * 60.0
 """Seconds that a name stays taken after its instance was deregistered."""

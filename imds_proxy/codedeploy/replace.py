@@ -3,10 +3,9 @@
 import os
 from pathlib import Path
 
-from imds_proxy import atomic_file
-from imds_proxy.atomic_file import Access
 from imds_proxy.errors import FileError
-from imds_proxy.host import safe_path
+from imds_proxy.host import atomic_file, safe_path
+from imds_proxy.host.atomic_file import Access
 from imds_proxy.host.path_walk import UnsafePathError
 
 

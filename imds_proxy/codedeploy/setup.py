@@ -7,7 +7,7 @@ ConfigError, and FileError where one cannot be written.
 from dataclasses import dataclass
 from pathlib import Path
 
-from imds_proxy.codedeploy import files_entry
+from imds_proxy.codedeploy import config_entry
 from imds_proxy.codedeploy.onpremises import MODE, OnPremises, credentials_file_mistake
 from imds_proxy.codedeploy.replace import replace
 from imds_proxy.errors import ConfigError
@@ -51,10 +51,10 @@ def config_file(path: Path, role: str, credentials_file: str) -> Change | None:
     if mistake := credentials_file_mistake(credentials_file):
         raise ConfigError(f"{credentials_file} {mistake}")
     there = path.exists()  # or else what there is of a config is in conf.d
-    text = files_entry.added(_read(path) if there else "", role, credentials_file, path)
+    text = config_entry.added(_read(path) if there else "", role, credentials_file, path)
     if text is None:
         return None
-    return Change(path, text, f"{path}{', at its end' if there else ''}:", files_entry.entry(role, credentials_file))
+    return Change(path, text, f"{path}{', at its end' if there else ''}:", config_entry.entry(role, credentials_file))
 
 
 def _read(path: Path) -> str:

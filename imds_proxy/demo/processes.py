@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imds_proxy.cli import client as daemon_client
+from imds_proxy.cli import daemon_client
 from imds_proxy.cli.options import Target
 from imds_proxy.demo.aws_double import free_port
 from imds_proxy.errors import DaemonUnreachableError, ImdsProxyError

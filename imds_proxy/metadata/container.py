@@ -13,15 +13,15 @@ from typing import Protocol
 
 from imds_proxy.callers.caller import Caller, ServiceAccount
 from imds_proxy.callers.grants import Grants
-from imds_proxy.callers.service_accounts import KeysMissing, NotAccepted
-from imds_proxy.clock import Clock
+from imds_proxy.callers.kubernetes.verifier import KeysMissing, NotAccepted
+from imds_proxy.host.clock import Clock
 from imds_proxy.metadata.asked_role import AskedRoles
-from imds_proxy.metadata.message import JSON, Request, Response
+from imds_proxy.metadata.messages import JSON, Request, Response
 from imds_proxy.metadata.refused_roles import RefusedRoles, shown
 from imds_proxy.metadata.routes import CREDENTIALS, SERVICE_ACCOUNT, Route
-from imds_proxy.metadata.tokens import Tokens
+from imds_proxy.metadata.session_tokens import Tokens
+from imds_proxy.renewal.attempt import Held
 from imds_proxy.renewal.keeper import Keeper
-from imds_proxy.renewal.outcome import Held
 
 log = logging.getLogger(__name__)
 

@@ -5,21 +5,21 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
+from imds_proxy.audit.recorder import Audit
 from imds_proxy.callers.grants import Grants
-from imds_proxy.clock import Clock
-from imds_proxy.config import Config
+from imds_proxy.config.model import Config
+from imds_proxy.host.clock import Clock
 from imds_proxy.metadata import routes
 from imds_proxy.metadata.asked_role import AskedRoles
 from imds_proxy.metadata.container import ContainerCredentials, Sessions, error
-from imds_proxy.metadata.guard import Guard
+from imds_proxy.metadata.host_check import Guard
 from imds_proxy.metadata.imds import InstanceMetadata
-from imds_proxy.metadata.instance import instance_documents
-from imds_proxy.metadata.limits import CallerLimits
-from imds_proxy.metadata.message import NO_ANSWER, Request, Response
+from imds_proxy.metadata.instance_documents import instance_documents
+from imds_proxy.metadata.messages import NO_ANSWER, Request, Response
+from imds_proxy.metadata.rate_limit import CallerLimits
 from imds_proxy.metadata.routes import route
-from imds_proxy.metadata.tokens import Tokens
+from imds_proxy.metadata.session_tokens import Tokens
 from imds_proxy.renewal.keeper import Keeper
-from imds_proxy.telemetry.audit import Audit
 
 # Clients ask for the same few paths for ever; each is at most as long as a request target may be.
 _ROUTES_KEPT: Final = 256

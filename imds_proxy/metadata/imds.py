@@ -6,13 +6,13 @@ from typing import Final
 
 from imds_proxy.callers.caller import Caller
 from imds_proxy.callers.grants import Grants
-from imds_proxy.clock import Clock
+from imds_proxy.host.clock import Clock
 from imds_proxy.metadata import routes
 from imds_proxy.metadata.asked_role import AskedRoles
-from imds_proxy.metadata.instance import InstanceDocuments
-from imds_proxy.metadata.message import JSON, NO_ANSWER, TEXT, Request, Response
+from imds_proxy.metadata.instance_documents import InstanceDocuments
+from imds_proxy.metadata.messages import JSON, NO_ANSWER, TEXT, Request, Response
 from imds_proxy.metadata.routes import Route
-from imds_proxy.metadata.tokens import LONGEST_TTL, SessionTokens
+from imds_proxy.metadata.session_tokens import LONGEST_TTL, SessionTokens
 from imds_proxy.renewal.keeper import Keeper
 
 TOKEN_HEADER: Final = "x-aws-ec2-metadata-token"  # noqa: S105 - a header's name

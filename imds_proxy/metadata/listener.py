@@ -16,13 +16,13 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from imds_proxy.callers.caller import Caller, ip_address
-from imds_proxy.callers.identify import Callers, check_still_there
+from imds_proxy.callers.peer import Callers, check_still_there
 from imds_proxy.callers.socket_owner import Address, Owner
 from imds_proxy.host.open_files import exhausted
+from imds_proxy.metadata.connection import HttpProtocol
 from imds_proxy.metadata.connections import Connections
-from imds_proxy.metadata.http import HttpProtocol
 from imds_proxy.metadata.loop_shares import LoopShares, Share
-from imds_proxy.metadata.message import Request, Response
+from imds_proxy.metadata.messages import Request, Response
 from imds_proxy.telemetry.stats import RequestStats
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from imds_proxy.callers.caller import ServiceAccount
-from imds_proxy.clock import Clock
+from imds_proxy.host.clock import Clock
 from imds_proxy.metadata.asked_role import NO_ROLE
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Protocol
 import httptools
 
 from imds_proxy.callers.caller import Caller
-from imds_proxy.metadata.message import Request, Response
+from imds_proxy.metadata.messages import Request, Response
 
 MAX_TARGET = 2048
 MAX_HEAD = 16 * 1024

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from imds_proxy.clock import Clock
+from imds_proxy.host.clock import Clock
 from imds_proxy.host.few_threads import FewThreads
-from imds_proxy.state import StateDir, StateError
+from imds_proxy.host.state_dir import StateDir, StateError
+from imds_proxy.host.threads import OneByOne
 from imds_proxy.telemetry.log import told
-from imds_proxy.threads import OneByOne
 
 log = logging.getLogger(__name__)
 

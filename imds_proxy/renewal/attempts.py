@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from imds_proxy.threads import cancel_and_wait
+from imds_proxy.host.threads import cancel_and_wait
 
 
 class Attempts:

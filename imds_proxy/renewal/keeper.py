@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from imds_proxy.clock import Clock
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import Invalid, SourceError, Throttled, Unreachable
-from imds_proxy.renewal import log_lines
+from imds_proxy.host.clock import Clock
+from imds_proxy.renewal import log_events
+from imds_proxy.renewal.attempt import Failure, Held, check_life_left, check_lives_longer, is_same_session
 from imds_proxy.renewal.attempts import Attempts
 from imds_proxy.renewal.backoff import wait_for_next, wait_on_request
-from imds_proxy.renewal.demand import Demand
+from imds_proxy.renewal.idle_timer import Demand
 from imds_proxy.renewal.next_attempt import NextAttempt, changed
-from imds_proxy.renewal.outcome import Failure, Held, check_life_left, check_lives_longer, is_same_session
 from imds_proxy.renewal.plan import plan_another, plan_renewal
 from imds_proxy.renewal.schedule import RETRY_FIRST
 from imds_proxy.renewal.turns import LOCAL_PAUSE, ORDINARY, PAUSE, Turns
@@ -85,7 +85,7 @@ class Keeper:
         self._chance = chance
         self._held: Held | None = None
         self._failures = 0
-        self._failure_log = log_lines.FailureLog(self.context)
+        self._failure_log = log_events.FailureLog(self.context)
         self._attempts = Attempts(role, self._attempt)
         self._parent_renewed = False
         """Whether what it is obtained with was renewed during the attempt that is under way."""
@@ -253,15 +253,15 @@ class Keeper:
 
     def _succeeded(self, credentials: Credentials) -> None:
         if self._failures:
-            log_lines.works_again(self.context, self._failures)
+            log_events.works_again(self.context, self._failures)
         held = self.last
         if held is not None and is_same_session(held, credentials):
             self._hold(replace(credentials, obtained=held.obtained), again=True)
-            log_lines.same_again(self.context, self.next_attempt)
+            log_events.same_again(self.context, self.next_attempt)
             return
         self._hold(credentials)
-        log_lines.renewed(self.context, credentials, self.next_attempt)
-        log_lines.clock_skew(self._clock.skew)
+        log_events.renewed(self.context, credentials, self.next_attempt)
+        log_events.clock_skew(self._clock.skew)
         self.on_renewed()
 
     def _hold(self, credentials: Credentials, *, again: bool = False, made: Held | None = None) -> None:

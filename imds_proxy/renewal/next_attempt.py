@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from imds_proxy.clock import Clock
+from imds_proxy.host.clock import Clock
 from imds_proxy.renewal.turns import URGENT
 from imds_proxy.sources import Source
 from imds_proxy.telemetry.log import told

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from imds_proxy.config import Config
-from imds_proxy.renewal.need import Need, needed
+from imds_proxy.config.keep_mode import Need, needed
+from imds_proxy.config.model import Config
 from imds_proxy.renewal.ranks import ranks
 from imds_proxy.renewal.schedule import LEFT_IN_A_FILE
 

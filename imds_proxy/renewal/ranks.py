@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from imds_proxy.config import Config
-from imds_proxy.config_roles import FileConfig
+from imds_proxy.config.model import Config
+from imds_proxy.config.roles import FileConfig
 from imds_proxy.renewal.turns import DEFAULT, EARLY, ORDINARY
 
 

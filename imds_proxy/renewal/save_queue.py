@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from imds_proxy.credentials import Credentials
-from imds_proxy.disk_errors import HANGS
 from imds_proxy.host.few_threads import FewThreads
-from imds_proxy.renewal.saved import SavedSessions
+from imds_proxy.host.file_errors import HANGS
+from imds_proxy.host.state_dir import StateError
+from imds_proxy.host.threads import OneByOne, cancel_and_wait
+from imds_proxy.renewal.disk_cache import SavedSessions
 from imds_proxy.renewal.session_shape import SessionShape
-from imds_proxy.state import StateError
 from imds_proxy.telemetry.log import told
-from imds_proxy.threads import OneByOne, cancel_and_wait
 
 log = logging.getLogger(__name__)
 

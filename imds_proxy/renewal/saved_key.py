@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from imds_proxy.extras import how_to_install
+from imds_proxy.host.extras import how_to_install
 from imds_proxy.host.machine_id import is_of_this_boot, read_machine_id, stable_machine_id
 from imds_proxy.host.service_credential import read_credential
-from imds_proxy.renewal.saved import SavedSessions
+from imds_proxy.host.state_dir import StateDir, StateError
+from imds_proxy.renewal.disk_cache import SavedSessions
 from imds_proxy.renewal.seal import KEY_BYTES, Cipher, Seal, derive, new_key
-from imds_proxy.state import StateDir, StateError
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from imds_proxy.config import Config
+from imds_proxy.aws import session_name
+from imds_proxy.config.model import Config
 from imds_proxy.errors import Invalid
-from imds_proxy.sources import session_name
 from imds_proxy.sources.interface import longest_life
 
 # Which profile, which AWS, which region: a session that came from elsewhere is another one.

@@ -7,13 +7,13 @@ standardized credential providers" of the AWS SDKs and Tools guide.
 """
 
 from imds_proxy.access_key import hint
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import AmbientConfig
+from imds_proxy.aws.session import AwsChain, Found, find
+from imds_proxy.aws.sts import fallback_region
+from imds_proxy.config.roles import AmbientConfig
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import Denied, Invalid, SourceError
-from imds_proxy.sources.aws_chain import AwsChain, Found, find
+from imds_proxy.host.clock import Clock
 from imds_proxy.sources.interface import Context, Source
-from imds_proxy.sources.sts import fallback_region
 
 
 def make(role: str, settings: AmbientConfig, context: Context) -> Source:

@@ -11,17 +11,17 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import AssumeRoleConfig
+from imds_proxy.aws import refusals
+from imds_proxy.aws.call import Call
+from imds_proxy.aws.session import AwsChain
+from imds_proxy.aws.signing_guard import current_credentials
+from imds_proxy.aws.sts import Request, Sts, fallback_region, who_am_i
+from imds_proxy.aws.sts_caller import BaseSource, FromChain, FromRole
+from imds_proxy.config.roles import AssumeRoleConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import SourceError
-from imds_proxy.sources import sts_errors
-from imds_proxy.sources.aws_call import Call
-from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.base import BaseSource, FromChain, FromRole
+from imds_proxy.host.clock import Clock
 from imds_proxy.sources.interface import CHAINED_LIMIT, Context, Source, longest_life
-from imds_proxy.sources.signing_guard import current_credentials
-from imds_proxy.sources.sts import Request, Sts, fallback_region, who_am_i
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +74,9 @@ class AssumeRole(Source):
         )
 
     async def _explain(self, error: ClientError, call: Call, sts: Any) -> SourceError:
-        identity = await self._identity(call, sts) if sts_errors.is_not_permitted(error) else call.identity
-        trust = sts_errors.trust_statement(identity, self._options.external_id, self._actions())
-        return sts_errors.translate(error, replace(call, identity=identity), trust=trust, skew=self._clock.skew)
+        identity = await self._identity(call, sts) if refusals.is_not_permitted(error) else call.identity
+        trust = refusals.trust_statement(identity, self._options.external_id, self._actions())
+        return refusals.translate(error, replace(call, identity=identity), trust=trust, skew=self._clock.skew)
 
     async def _identity(self, call: Call, sts: Any) -> str:
         """Who called, as a trust policy would name it: asked of AWS where it is not known."""

@@ -12,23 +12,23 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from imds_proxy.clock import Clock
-from imds_proxy.config import Config
-from imds_proxy.config_role_common import RoleConfig
-from imds_proxy.config_roles import RolesAnywhereConfig, StsConfig
+from imds_proxy.aws.region import named_region
+from imds_proxy.aws.settings import find_variants
+from imds_proxy.config.model import Config
+from imds_proxy.config.role_base import RoleConfig
+from imds_proxy.config.roles import RolesAnywhereConfig, StsConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import ConfigError, Invalid
-from imds_proxy.extras import how_to_install
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.extras import how_to_install
 from imds_proxy.host.file_watcher import FileWatcher
+from imds_proxy.host.threads import in_thread
+from imds_proxy.host.tls import KeptContexts
 from imds_proxy.partitions import USUAL, is_known, nearest
-from imds_proxy.sources.aws_region import named_region
-from imds_proxy.sources.aws_settings import find_variants
 from imds_proxy.sources.interface import Context, Source, unexpected
-from imds_proxy.sources.tls import KeptContexts
-from imds_proxy.threads import in_thread
 
 if TYPE_CHECKING:
-    from imds_proxy.sources.aws_chain import AwsChain
+    from imds_proxy.aws.session import AwsChain
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class SourceFactory:
 
     @cached_property
     def _chain(self) -> "AwsChain":
-        from imds_proxy.sources.aws_chain import AwsChain  # noqa: PLC0415 - 300 ms and 11 MB, where they are needed
+        from imds_proxy.aws.session import AwsChain  # noqa: PLC0415 - 300 ms and 11 MB, where they are needed
 
         return AwsChain()
 

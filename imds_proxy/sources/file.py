@@ -12,15 +12,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import FileConfig
+from imds_proxy.config.roles import FileConfig
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import Invalid
-from imds_proxy.sources import documents
-from imds_proxy.sources.files import read_file
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.read_private import read_file
+from imds_proxy.host.watched_files import FileWatcher, WatchedFiles, unanswered
+from imds_proxy.sources import credential_documents
 from imds_proxy.sources.ini import Profile
 from imds_proxy.sources.interface import LONGEST_LIFE, Context, Source
-from imds_proxy.sources.watched_files import FileWatcher, WatchedFiles, unanswered
 
 _WHAT: Final = "credentials file"
 _SHAPES: Final = {"json": "process", "imds": "imds"}
@@ -96,7 +96,7 @@ class FileSource(Source):
         if options.format != "ini":
             shape = _SHAPES[options.format]
             began = self._began(changed)
-            return documents.parse(shape, body, role=self._role, origin=origin, now=began, source="file")
+            return credential_documents.parse(shape, body, role=self._role, origin=origin, now=began, source="file")
         place = f'role "{self._role}": {origin}, profile "{options.profile}"'
         if body.lstrip()[:1] == b"{":
             advice = 'set format = "json", or "imds" for the document of instance metadata'

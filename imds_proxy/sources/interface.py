@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from imds_proxy.access_key import SWAPPED, SWAPPED_ADVICE, are_swapped
-from imds_proxy.clock import Clock
-from imds_proxy.config_role_common import RoleConfig
+from imds_proxy.config.role_base import RoleConfig
 from imds_proxy.credentials import Credentials, timestamp
 from imds_proxy.errors import Denied, Invalid
+from imds_proxy.host.clock import Clock
 from imds_proxy.host.file_watcher import FileWatcher
+from imds_proxy.host.tls import KeptContexts
 from imds_proxy.partitions import USUAL, Variants
-from imds_proxy.sources.tls import KeptContexts
 from imds_proxy.telemetry.log import told
 from imds_proxy.telemetry.stats import CertificateStats
 
 if TYPE_CHECKING:
-    from imds_proxy.sources.aws_chain import AwsChain
+    from imds_proxy.aws.session import AwsChain
 
 LONGEST_LIFE: Final = 7 * 86400
 """Seconds. AWS gives no session more than 36 hours, and other implementations of STS a week: whatever lives longer

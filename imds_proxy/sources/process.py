@@ -6,13 +6,13 @@ session it prints. Errors: those of `run_command`, and Invalid for another docum
 
 from dataclasses import replace
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import ProcessConfig
+from imds_proxy.config.roles import ProcessConfig
 from imds_proxy.credentials import Credentials
-from imds_proxy.sources import documents
-from imds_proxy.sources.command import run_command
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.run_command import run_command
+from imds_proxy.host.threads import OneByOne
+from imds_proxy.sources import credential_documents
 from imds_proxy.sources.interface import Context, Source
-from imds_proxy.threads import OneByOne
 
 
 def make(role: str, settings: ProcessConfig, context: Context) -> Source:
@@ -45,5 +45,7 @@ class ProcessSource(Source):
         output = await run_command(self._role, command, timeout=options.timeout, what="command", starts=starts)
         origin = f"what {options.command[0]} printed"
         began_at = self._clock.then(began)
-        credentials = documents.parse("process", output, role=self._role, origin=origin, now=began_at, source="process")
+        credentials = credential_documents.parse(
+            "process", output, role=self._role, origin=origin, now=began_at, source="process"
+        )
         return replace(credentials, role_arn=options.role_arn or credentials.role_arn)

@@ -23,9 +23,9 @@ from yarl import URL
 
 from imds_proxy import __version__
 from imds_proxy.errors import ImdsProxyError, Invalid, SourceError
-from imds_proxy.sources.files import read_file
-from imds_proxy.sources.tls import tls_context
-from imds_proxy.sources.watched_files import FileWatcher, WatchedFiles, unanswered
+from imds_proxy.host.read_private import read_file
+from imds_proxy.host.tls import tls_context
+from imds_proxy.host.watched_files import FileWatcher, WatchedFiles, unanswered
 from imds_proxy.webhook.connection_pool import ConnectionPool
 
 log = logging.getLogger(__name__)

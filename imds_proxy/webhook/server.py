@@ -16,7 +16,7 @@ from imds_proxy.admin.accepting import Accepting
 from imds_proxy.admin.server_log import ServerLog
 from imds_proxy.admin.tls import Tls, TlsFiles
 from imds_proxy.host.file_watcher import FileWatcher
-from imds_proxy.sockets import open_listener
+from imds_proxy.host.listening_sockets import open_listener
 from imds_proxy.telemetry.log import told
 from imds_proxy.webhook.accounts import Accounts, Place
 from imds_proxy.webhook.annotations import Defaults

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 import pytest
 import yaml
 
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 from support.chart import CASES, CHART, documents, helm, of_kind, template
 from support.chart_files import GOLDEN, stale
 from support.cluster_objects import VALIDATED, validate

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from imds_proxy.callers import key_set
 from imds_proxy.callers.caller import ServiceAccount
-from imds_proxy.callers.service_accounts import KeysMissing, NotAccepted, ServiceAccounts
-from imds_proxy.config_callers import EKS_AUDIENCE, ServiceAccountsConfig
+from imds_proxy.callers.kubernetes import jwks_refresh
+from imds_proxy.callers.kubernetes.verifier import KeysMissing, NotAccepted, ServiceAccounts
+from imds_proxy.config.grants import EKS_AUDIENCE, ServiceAccountsConfig
 from support.clients import on, run
 from support.daemon import request
 from support.http_source import clear_environment
@@ -95,7 +95,7 @@ def test_an_sdk_in_a_pod_has_the_role_of_its_annotation(aws, start_daemon, clust
 
 
 async def test_a_key_that_the_control_plane_has_just_taken_is_known(accounts, cluster, monkeypatch):
-    monkeypatch.setattr(key_set, "APART", 1.0)
+    monkeypatch.setattr(jwks_refresh, "APART", 1.0)
     old = cluster.token("shop", "api", EKS_AUDIENCE)
     await verified(accounts, old)
     await asyncio.to_thread(cluster.sign_with, "ec")

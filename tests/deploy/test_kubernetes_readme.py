@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 from support.chart import HELM, KUBECTL, KUBERNETES
 from support.cluster_parts import add_kinds, is_there
 from support.control_plane_tls import Pki

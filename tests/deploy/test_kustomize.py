@@ -8,7 +8,7 @@ import tomllib
 import pytest
 import yaml
 
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 from support.chart import documents, kubectl, of_kind
 from support.chart_files import KUSTOMIZE
 from support.cluster_objects import VALIDATED, validate

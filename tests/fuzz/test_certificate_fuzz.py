@@ -10,14 +10,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_proxy.config_roles import RolesAnywhereConfig
+from imds_proxy.config.roles import RolesAnywhereConfig
 from imds_proxy.errors import Invalid, SourceError
-from imds_proxy.sources import key_files, key_pair
-from imds_proxy.sources.file_content import mistaken_ca, mistaken_certificate, mistaken_key
-from imds_proxy.sources.key_files import KeyFiles
-from imds_proxy.sources.key_pair import KeyPair
-from imds_proxy.sources.web import WebRequest
-from imds_proxy.sources.x509_signature import signed
+from imds_proxy.host.file_content import mistaken_ca, mistaken_certificate, mistaken_key
+from imds_proxy.host.http_client import WebRequest
+from imds_proxy.sources.roles_anywhere import key_files, key_pair
+from imds_proxy.sources.roles_anywhere.key_files import KeyFiles
+from imds_proxy.sources.roles_anywhere.key_pair import KeyPair
+from imds_proxy.sources.roles_anywhere.sigv4_x509 import signed
 from support.certificates import Authority
 from support.fuzzing import changed, changed_der, examples, outcome, parse_der, write_der
 from support.roles_anywhere import PROFILE, ROLE, TRUST_ANCHOR

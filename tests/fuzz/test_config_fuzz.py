@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from imds_proxy.cli.check_salvage import salvage
 from imds_proxy.cli.status_check import check
-from imds_proxy.codedeploy.files_entry import added
-from imds_proxy.config import Config
-from imds_proxy.config_file import load
-from imds_proxy.config_toml import TomlError, read_toml
+from imds_proxy.codedeploy.config_entry import added
+from imds_proxy.config.model import Config
+from imds_proxy.config.reader import load
+from imds_proxy.config.toml import TomlError, read_toml
 from imds_proxy.errors import ConfigError
 from support.fuzzing import DIGITS, HUGE, changed, examples, nearly, outcome
 

@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import SourceError
-from imds_proxy.renewal.saved import _checked
+from imds_proxy.host.http_client import Answer
+from imds_proxy.host.redaction import _values
+from imds_proxy.renewal.disk_cache import _checked
 from imds_proxy.renewal.seal import SealError, _parse
 from imds_proxy.renewal.session_shape import SessionShape
-from imds_proxy.sources import documents, http_errors, roles_anywhere_errors
+from imds_proxy.sources import credential_documents
+from imds_proxy.sources.http import refusals as refusals_of_http
 from imds_proxy.sources.ini import Profile
-from imds_proxy.sources.redaction import _values
-from imds_proxy.sources.web import Answer
+from imds_proxy.sources.roles_anywhere import refusals as refusals_of_roles_anywhere
 from imds_proxy.webhook.accounts import UnreadableError, _annotations
 from imds_proxy.webhook.pod import MalformedError
 from imds_proxy.webhook.review import Review, read_review
@@ -89,10 +91,10 @@ def test_a_document_of_credentials(shape):
     @examples(80)
     @given(body=bodies(DOCUMENTS[shape]))
     def target(body):
-        usable(outcome(lambda: documents.parse(shape, body, role="deploy", origin="it", now=NOW)))
+        usable(outcome(lambda: credential_documents.parse(shape, body, role="deploy", origin="it", now=NOW)))
 
     target()
-    assert documents.parse(shape, as_json(DOCUMENTS[shape]), role="deploy", origin="it", now=NOW)
+    assert credential_documents.parse(shape, as_json(DOCUMENTS[shape]), role="deploy", origin="it", now=NOW)
 
 
 @examples(150)
@@ -106,8 +108,8 @@ def test_a_profile_of_a_credentials_file(body):
 def test_what_a_service_says_when_it_refuses(body):
     """And what a text is hidden by that repeats it."""
     answer = Answer(403, {}, body, "https://broker.example")
-    http_errors._code(answer)
-    roles_anywhere_errors._object(body)
+    refusals_of_http._code(answer)
+    refusals_of_roles_anywhere._object(body)
     assert all(isinstance(value, str) for value in _values(body))
 
 

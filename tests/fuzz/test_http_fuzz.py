@@ -1,4 +1,4 @@
-"""Whatever bytes come (metadata/http.py, request_parser.py and what they ask), in this process and without sockets."""
+"""Whatever bytes come (metadata/connection.py, request_parser.py and what they ask), in-process and without sockets."""
 
 import asyncio
 import re
@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_proxy.callers.caller import Caller
-from imds_proxy.clock import Clock
-from imds_proxy.config_file import parse
-from imds_proxy.metadata.http import HttpProtocol
+from imds_proxy.config.reader import parse
+from imds_proxy.host.clock import Clock
+from imds_proxy.metadata.connection import HttpProtocol
 from imds_proxy.metadata.request_parser import MAX_BODY, MAX_HEAD, MAX_TARGET
-from imds_proxy.metadata.tokens import SessionTokens
+from imds_proxy.metadata.session_tokens import SessionTokens
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
 from support.fuzzing import examples

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from imds_proxy.callers import service_account_token, signing_keys
 from imds_proxy.callers.caller import ServiceAccount
-from imds_proxy.callers.service_account_token import NotAccepted, UnverifiedToken
-from imds_proxy.callers.signing_keys import SigningKeys
-from imds_proxy.config_callers import ServiceAccountsConfig
+from imds_proxy.callers.kubernetes import jwks
+from imds_proxy.callers.kubernetes import token as service_account_token
+from imds_proxy.callers.kubernetes.jwks import SigningKeys
+from imds_proxy.callers.kubernetes.token import NotAccepted, UnverifiedToken
+from imds_proxy.config.grants import ServiceAccountsConfig
 from imds_proxy.errors import Invalid
-from imds_proxy.sources.oidc_token import OidcToken, read_token
+from imds_proxy.sources.web_identity.oidc_token import OidcToken, read_token
 from support.fuzzing import NESTED, as_json, as_read, changed, examples, nearly, outcome
 
 NOW = 1_800_000_000.0
@@ -90,7 +91,7 @@ def test_a_token_that_is_nested_deep_or_has_a_number_without_end():
 @examples(150)
 @given(content=nearly(KEYS).map(as_json) | changed(as_json(KEYS)) | st.sampled_from(NESTED).map(str.encode))
 def test_a_key_set(content):
-    found = outcome(lambda: signing_keys.parse(content, "https://issuer.example/jwks"))
+    found = outcome(lambda: jwks.parse(content, "https://issuer.example/jwks"))
     assert isinstance(found, SigningKeys | Invalid)
     if isinstance(found, Invalid):
         return
@@ -105,4 +106,4 @@ def test_what_is_changed_here_is_right_before():
     shown = service_account_token.read(token_of(HEADER, CLAIMS))
     assert str(service_account_token.account_of(shown.claims, BELIEVED, NOW)) == "shop/api"
     assert read_token("deploy", token_of(HEADER, CLAIMS).encode(), "a file").issuer == CLAIMS["iss"]
-    assert len(signing_keys.parse(as_json(KEYS), "here").keys) == 2
+    assert len(jwks.parse(as_json(KEYS), "here").keys) == 2

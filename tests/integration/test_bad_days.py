@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from imds_proxy.config_roles import ROLE_TABLES
+from imds_proxy.config.roles import ROLE_TABLES
 from support.bad_days import DAYS, BadDay, BadFile, BadProgram, Elsewhere
 from support.certificates import Authority, put
 from support.credential_service import CredentialService, Session

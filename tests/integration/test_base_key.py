@@ -18,10 +18,10 @@ from werkzeug.wrappers import Response
 
 from imds_proxy.base_key.iam import ACTIONS
 from imds_proxy.base_key.rotation import Rotation
-from imds_proxy.clock import Clock
-from imds_proxy.config import BaseKeyConfig
+from imds_proxy.config.model import BaseKeyConfig
 from imds_proxy.demo.aws_double import ACCOUNT, PARTITION
 from imds_proxy.errors import Denied, Invalid, Throttled, Unreachable
+from imds_proxy.host.clock import Clock
 from support.aws import parameter, really, sts_error
 from support.base_key import AGE, DAY, QUICK, Host, Runner
 from support.daemon import DaemonProcess, wait

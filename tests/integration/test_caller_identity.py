@@ -1,16 +1,16 @@
-"""How often AWS is asked whose a key is, to explain a denial (sources/caller_identities.py), at the AWS double."""
+"""How often AWS is asked whose a key is, to explain a denial (aws/caller_identities.py), at the AWS double."""
 
 import asyncio
 
 import pytest
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import AssumeRoleConfig
+from imds_proxy.aws import caller_identities
+from imds_proxy.aws.session import AwsChain
+from imds_proxy.aws.sts_caller import FromChain, FromRole
+from imds_proxy.config.roles import AssumeRoleConfig
 from imds_proxy.errors import Denied, SourceError
-from imds_proxy.sources import caller_identities
+from imds_proxy.host.clock import Clock
 from imds_proxy.sources.assume_role import AssumeRole
-from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.base import FromChain, FromRole
 from support.aws import is_assume_role, parameter, sts_error
 from support.plane import credentials
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import trustme
 
-from imds_proxy.codedeploy import egress, metadata
+from imds_proxy.codedeploy import egress, imds_probe
 from imds_proxy.demo.aws_double import free_port
 from imds_proxy.errors import Unreachable
 from support.daemon import HOST, clean_environment
@@ -166,16 +166,18 @@ def test_an_endpoint_that_is_none_is_said_so(environment, url):
 
 def test_the_daemon_itself_does_not_look_like_ec2(start_daemon):
     """The agent would poll a region that is not its own."""
-    assert metadata.status(("127.0.0.1", start_daemon().port)) == 404
+    assert imds_probe.status(("127.0.0.1", start_daemon().port)) == 404
 
 
 def test_a_daemon_that_says_it_is_an_instance_does(start_daemon):
     """Asked as the agent asks: a session token first."""
-    assert metadata.status(("127.0.0.1", start_daemon('[instance]\ninstance_id = "i-0123456789abcdef0"\n').port)) == 200
+    assert (
+        imds_probe.status(("127.0.0.1", start_daemon('[instance]\ninstance_id = "i-0123456789abcdef0"\n').port)) == 200
+    )
 
 
 def test_nobody_there_is_no_answer():
-    assert metadata.status(("127.0.0.1", free_port())) is None
+    assert imds_probe.status(("127.0.0.1", free_port())) is None
 
 
 # The whole verb

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 
 from imds_proxy.demo.aws_double import free_port
 from imds_proxy.errors import Denied, Invalid, Unreachable
-from imds_proxy.sources import tls as tls_of_sources
+from imds_proxy.host import tls as tls_of_sources
 from support.credential_service import ROLE_ARN, Proxy
 from support.daemon import HOST
 from support.http_source import SHAPES, clear_environment, fetch, no_secret_of, refused, serving, source

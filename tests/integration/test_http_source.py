@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from imds_proxy.clock import Clock
 from imds_proxy.errors import Denied
+from imds_proxy.host.clock import Clock
 from imds_proxy.sources import obtain
 from support.credential_service import IMDS_ROLES, ROLE_ARN, SESSION_ARN, Session, response
 from support.daemon import HOST, request, wait

@@ -1,4 +1,4 @@
-"""The cluster's keys, kept fresh from its API server or from a file (callers/key_set.py, service_accounts.py)."""
+"""The cluster's keys, fresh from its API server or a file (callers/kubernetes/jwks_refresh.py, verifier.py)."""
 
 import asyncio
 import os
@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import trustme
 
-from imds_proxy.callers import key_set
-from imds_proxy.callers.service_accounts import KeysMissing, NotAccepted, ServiceAccounts
-from imds_proxy.config_callers import ServiceAccountsConfig
+from imds_proxy.callers.kubernetes import jwks_refresh
+from imds_proxy.callers.kubernetes.verifier import KeysMissing, NotAccepted, ServiceAccounts
+from imds_proxy.config.grants import ServiceAccountsConfig
 from imds_proxy.demo.aws_double import free_port
 from support.certificates import put
 from support.clients import on, run
@@ -109,7 +109,7 @@ async def test_the_daemons_own_token_is_read_at_every_fetch(follow, server, clus
 
 async def test_a_new_key_is_fetched_when_a_token_names_it(follow, server, cluster, monkeypatch):
     """An API server that was given a new key signs with it at once."""
-    monkeypatch.setattr(key_set, "APART", 0.3)
+    monkeypatch.setattr(jwks_refresh, "APART", 0.3)
     accounts = await follow(jwks_url=server.url, ca_bundle=server.ca_bundle)
     old = cluster.token()
     await until(accounts, old)
@@ -128,7 +128,7 @@ async def test_a_new_key_is_fetched_when_a_token_names_it(follow, server, cluste
 
 async def test_a_withdrawn_key_ends_with_the_next_fetch(follow, server, cluster, monkeypatch, lines):
     """Somebody has stolen it; nobody has to ask for that."""
-    monkeypatch.setattr(key_set, "EVERY", 0.5)
+    monkeypatch.setattr(jwks_refresh, "EVERY", 0.5)
     accounts = await follow(jwks_url=server.url, ca_bundle=server.ca_bundle)
     old = cluster.token()
     await until(accounts, old)
@@ -141,7 +141,7 @@ async def test_a_withdrawn_key_ends_with_the_next_fetch(follow, server, cluster,
 
 async def test_a_flood_of_unknown_keys_makes_one_fetch_in_its_time(follow, server, cluster, monkeypatch):
     """Else anybody who can reach this host could make it ask the API server without end."""
-    monkeypatch.setattr(key_set, "APART", 1.0)
+    monkeypatch.setattr(jwks_refresh, "APART", 1.0)
     accounts = await follow(jwks_url=server.url, ca_bundle=server.ca_bundle)
     await until(accounts, cluster.token())
     ends = asyncio.get_running_loop().time() + 2.5
@@ -159,7 +159,7 @@ async def test_a_flood_of_unknown_keys_makes_one_fetch_in_its_time(follow, serve
 
 async def test_a_token_of_a_key_that_is_nowhere_is_refused_in_the_end(follow, server, cluster, monkeypatch):
     """Not told for ever to come again; but looked for again, should the key be published late."""
-    monkeypatch.setattr(key_set, "APART", 0.3)
+    monkeypatch.setattr(jwks_refresh, "APART", 0.3)
     accounts = await follow(jwks_url=server.url, ca_bundle=server.ca_bundle)
     await until(accounts, cluster.token())
     late = Key()
@@ -225,8 +225,8 @@ BAD = {
 @pytest.mark.parametrize("bad", BAD, ids=lambda each: each.__name__)
 async def test_on_a_bad_day_the_keys_that_are_held_stay(follow, server, cluster, lines, monkeypatch, bad):
     """Nobody loses a role because the API server is being upgraded; and it is told once."""
-    monkeypatch.setattr(key_set, "EVERY", 0.2)
-    monkeypatch.setattr(key_set, "_TIME_LIMIT", 1.0)
+    monkeypatch.setattr(jwks_refresh, "EVERY", 0.2)
+    monkeypatch.setattr(jwks_refresh, "_TIME_LIMIT", 1.0)
     accounts = await follow(jwks_url=server.url, ca_bundle=server.ca_bundle)
     await until(accounts, cluster.token())
     server.interfere = bad
@@ -253,7 +253,7 @@ async def test_a_server_that_nobody_vouches_for_is_not_believed(follow, server, 
 
 async def test_no_token_is_in_a_log(follow, server, cluster, lines, monkeypatch):
     """Neither a pod's, nor one that was refused."""
-    monkeypatch.setattr(key_set, "APART", 0.1)
+    monkeypatch.setattr(jwks_refresh, "APART", 0.1)
     accounts = await follow(jwks_url=server.url, ca_bundle=server.ca_bundle)
     tokens = [cluster.token(), cluster.token(key=Key()), cluster.token(life=-99), cluster.token() + "x"]
     await until(accounts, tokens[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imds_proxy.sockets import BACKLOG
+from imds_proxy.host.listening_sockets import BACKLOG
 from support.activation import held_by_systemd, passed
 from support.webhook import AccountServer, WebhookProcess
 

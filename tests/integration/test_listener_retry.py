@@ -7,14 +7,14 @@ import subprocess
 
 import pytest
 
-from imds_proxy.callers.accounts import Accounts
-from imds_proxy.callers.identify import Callers
+from imds_proxy.callers.peer import Callers
 from imds_proxy.callers.socket_owner import SocketOwners
-from imds_proxy.clock import Clock
+from imds_proxy.callers.user_database import Accounts
 from imds_proxy.demo.aws_double import free_port
 from imds_proxy.errors import ListenError
+from imds_proxy.host.clock import Clock
 from imds_proxy.metadata import listener_retry
-from imds_proxy.metadata.server import Server
+from imds_proxy.metadata.listeners import Server
 from imds_proxy.telemetry.stats import RequestStats
 from support.daemon import HOST, DaemonProcess, request, wait
 from support.namespace import network_namespace, sysctl

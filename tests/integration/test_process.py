@@ -12,8 +12,8 @@ import time
 import pytest
 
 from imds_proxy.demo.aws_double import free_port
+from imds_proxy.host.state_dir import open_state_dir
 from imds_proxy.renewal.seal import Seal
-from imds_proxy.state import open_state_dir
 from support import aws as sts
 from support.daemon import HOST, wait
 from support.plane import credentials

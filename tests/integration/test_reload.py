@@ -11,12 +11,12 @@ from functools import partial
 import pytest
 
 from imds_proxy import reload
-from imds_proxy.callers.identity import Identity
-from imds_proxy.config_file import load, parse
+from imds_proxy.callers.identity_providers import Identity
+from imds_proxy.config.reader import load, parse
 from imds_proxy.daemon import Daemon
 from imds_proxy.demo.aws_double import free_port
-from imds_proxy.roles import Roles
-from imds_proxy.systemd import Notifier
+from imds_proxy.host.systemd import Notifier
+from imds_proxy.renewal.roles import Roles
 from support.daemon import request
 from support.log_lines import logged
 from support.pushed_file import Writer

@@ -1,16 +1,16 @@
-"""How long a service asks us to wait (sources/retry_after.py), from its answer to the error that the keeper sees."""
+"""How long a service asks us to wait (host/retry_after.py), from its answer to the error that the keeper sees."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import AssumeRoleConfig
+from imds_proxy.aws.session import AwsChain
+from imds_proxy.aws.sts_caller import FromChain
+from imds_proxy.config.roles import AssumeRoleConfig
 from imds_proxy.errors import Throttled
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.retry_after import retry_after
 from imds_proxy.sources.assume_role import AssumeRole
-from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.base import FromChain
-from imds_proxy.sources.retry_after import retry_after
 from support.aws import sts_error
 from support.credential_service import response
 from support.http_source import clear_environment, serving, source

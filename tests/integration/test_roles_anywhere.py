@@ -11,11 +11,13 @@ import pytest
 import trustme
 from werkzeug.wrappers import Response
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import RolesAnywhereConfig
+from imds_proxy.config.roles import RolesAnywhereConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
-from imds_proxy.sources import Context, certificate_in_use, obtain, roles_anywhere
-from imds_proxy.sources.roles_anywhere import make
+from imds_proxy.host.clock import Clock
+from imds_proxy.sources import Context, obtain
+from imds_proxy.sources.roles_anywhere import certificate_rotation
+from imds_proxy.sources.roles_anywhere import source as roles_anywhere
+from imds_proxy.sources.roles_anywhere.source import make
 from support.certificates import DAY, KEYS, Authority, put
 from support.daemon import HOST, DaemonProcess, wait
 from support.roles_anywhere import PROFILE, ROLE, TRUST_ANCHOR, RolesAnywhereDouble, refusal
@@ -388,7 +390,7 @@ async def test_a_token_that_hangs_does_not_hold_up_the_daemon(company, anywhere,
     host.put(company.issue())
     source = host.source()
     if step == "load":
-        monkeypatch.setattr(certificate_in_use, "_TIME_LIMIT", 0.2)
+        monkeypatch.setattr(certificate_rotation, "_TIME_LIMIT", 0.2)
         monkeypatch.setattr(source._in_use, "_judge", lambda _: time.sleep(1))
     else:
         monkeypatch.setattr(roles_anywhere, "_TIME_LIMIT", 0.2)
@@ -402,7 +404,7 @@ async def test_a_missing_extra_says_what_to_install(company, anywhere, host, mon
     host.put(company.issue())
     host.options |= {"private_key": "pkcs11:object=x", "pkcs11_module": "/absent.so"}
     monkeypatch.setitem(sys.modules, "pkcs11", None)
-    monkeypatch.delitem(sys.modules, "imds_proxy.sources.pkcs11", raising=False)
+    monkeypatch.delitem(sys.modules, "imds_proxy.sources.roles_anywhere.pkcs11", raising=False)
     assert (await refused(host, Invalid)).advice == f"{sys.executable} -m pip install 'imds-proxy[pkcs11]'"
 
 

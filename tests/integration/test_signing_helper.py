@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import ProcessConfig, RolesAnywhereConfig
-from imds_proxy.sources import key_files, process
+from imds_proxy.config.roles import ProcessConfig, RolesAnywhereConfig
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.http_client import WebRequest
+from imds_proxy.sources import process
 from imds_proxy.sources.interface import Context
-from imds_proxy.sources.roles_anywhere import make
-from imds_proxy.sources.web import WebRequest
-from imds_proxy.sources.x509_signature import signed
+from imds_proxy.sources.roles_anywhere import key_files
+from imds_proxy.sources.roles_anywhere.sigv4_x509 import signed
+from imds_proxy.sources.roles_anywhere.source import make
 from support.certificates import Authority, put
 from support.daemon import clean_environment
 from support.roles_anywhere import PROFILE, REGION, ROLE, TRUST_ANCHOR, RolesAnywhereDouble, time_of

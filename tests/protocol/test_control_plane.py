@@ -13,7 +13,7 @@ import pytest
 
 from imds_proxy.admin import accepting, connections, gate
 from imds_proxy.admin import connection as client
-from imds_proxy.renewal.outcome import Failure
+from imds_proxy.renewal.attempt import Failure
 from support.control_plane import REMOTE, control_plane
 
 PATHS = ["/", "/metrics", "/healthz", "/livez", "/readyz", "/readyz/deploy", "/status.json"]

@@ -11,7 +11,7 @@ import pytest
 
 from imds_proxy.admin import connection as client
 from imds_proxy.admin import connections, tls
-from imds_proxy.config import AdminConfig
+from imds_proxy.config.model import AdminConfig
 from support.control_plane import REMOTE, ROOT, control_plane
 from support.control_plane_tls import Pki
 

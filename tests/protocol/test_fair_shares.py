@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from imds_proxy.callers.accounts import Account, Accounts
 from imds_proxy.callers.socket_owner import Owner, SocketOwners
+from imds_proxy.callers.user_database import Account, Accounts
 from imds_proxy.metadata import listener, loop_shares
 from support.log_lines import logged
 from support.plane import parse_answers, plane

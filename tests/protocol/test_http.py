@@ -1,4 +1,4 @@
-"""The socket side (metadata/http.py, request_parser.py, server.py), on the daemon's loop and on asyncio's own."""
+"""The socket side (metadata/connection.py, request_parser.py, server.py), on the daemon's loop and on asyncio's own."""
 
 import asyncio
 import json
@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from imds_proxy.metadata import http, server
+from imds_proxy.metadata import connection as http
+from imds_proxy.metadata import listeners
 from imds_proxy.metadata.request_parser import MAX_BODY, MAX_HEAD, MAX_TARGET
 from support.plane import parse_answers, plane
 from support.wire import Wire, request, until, wire
@@ -26,8 +27,8 @@ def put(**headers) -> bytes:
 @pytest.fixture
 def quick(monkeypatch):
     """Time limits that a test can wait for."""
-    monkeypatch.setattr(server, "_SWEEP_EVERY", 0.02)
-    monkeypatch.setattr(server, "_DRAIN_TIME", 0.3)
+    monkeypatch.setattr(listeners, "_SWEEP_EVERY", 0.02)
+    monkeypatch.setattr(listeners, "_DRAIN_TIME", 0.3)
     monkeypatch.setattr(http, "LINGER_TIME", 0.3)
 
 
@@ -418,7 +419,7 @@ async def clients():
 
 async def test_over_the_cap_the_longest_idle_makes_room(monkeypatch, clients):
     """The program whose SDK just connected would find no room because of one that keeps its connection for nothing."""
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(listeners, "MAX_CONNECTIONS", 3)
     async with plane() as plane_:
         first, second, third = await clients(plane_, 3)
         assert await first.is_open()  # which makes the second one the longest idle
@@ -429,7 +430,7 @@ async def test_over_the_cap_the_longest_idle_makes_room(monkeypatch, clients):
 
 
 async def test_over_the_cap_busy_connections_stay(monkeypatch, clients):
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(listeners, "MAX_CONNECTIONS", 3)
     async with plane() as plane_:
         busy, idle, busy_too = await clients(plane_, 3)
         await busy.send(PUT[:-10])
@@ -443,7 +444,7 @@ async def test_over_the_cap_busy_connections_stay(monkeypatch, clients):
 
 
 async def test_where_all_are_busy_the_new_one_goes(monkeypatch, clients):
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(listeners, "MAX_CONNECTIONS", 2)
     async with plane() as plane_:
         opened = await clients(plane_, 2)
         for connection in opened:
@@ -457,7 +458,7 @@ async def test_where_all_are_busy_the_new_one_goes(monkeypatch, clients):
 
 async def test_a_new_connection_is_not_the_one_that_was_idle_longest(monkeypatch, clients):
     """In a burst of clients each would take the place of the one before, which has only just connected."""
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(listeners, "MAX_CONNECTIONS", 3)
     async with plane() as plane_:
         await clients(plane_, 3)
         async with wire(plane_) as first, wire(plane_) as second:
@@ -468,7 +469,7 @@ async def test_a_new_connection_is_not_the_one_that_was_idle_longest(monkeypatch
 
 async def test_a_burst_of_connections_does_not_pass_the_cap(monkeypatch, clients):
     """Past it the process runs out of files, and then nobody is served."""
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(listeners, "MAX_CONNECTIONS", 4)
     async with plane() as plane_:
         await clients(plane_, 4)
         burst = await asyncio.gather(*(plane_.connect() for _ in range(20)))
@@ -554,7 +555,7 @@ async def test_a_client_that_never_reads_does_not_outlive_the_close(quick):
 
 
 async def test_a_client_that_never_reads_makes_room_too(monkeypatch, clients):
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(listeners, "MAX_CONNECTIONS", 2)
     async with plane() as plane_, silent_reader(plane_) as send:
         await leave_some_unread(plane_, send)
         await clients(plane_, 6)

@@ -1,4 +1,4 @@
-"""From a connection to its caller (callers/identify.py), on sockets of this process."""
+"""From a connection to its caller (callers/peer.py), on sockets of this process."""
 
 import asyncio
 import os
@@ -7,11 +7,12 @@ import struct
 
 import pytest
 
-from imds_proxy.callers.accounts import Account, Accounts
-from imds_proxy.callers.identify import Callers
+from imds_proxy.callers.grant_token_files import TokenFiles
+from imds_proxy.callers.peer import Callers
 from imds_proxy.callers.socket_owner import Owner, SocketOwners
-from imds_proxy.callers.token_files import TokenFiles
-from imds_proxy.metadata import http, server
+from imds_proxy.callers.user_database import Account, Accounts
+from imds_proxy.metadata import connection as http
+from imds_proxy.metadata import listeners
 from imds_proxy.metadata.request_parser import MAX_BODY
 from support.plane import plane
 from support.wire import request, wire
@@ -160,7 +161,7 @@ async def test_a_connection_is_its_callers_for_a_minute(monkeypatch):
 
 async def test_nobody_shuts_the_others_out_with_requests_that_never_end(monkeypatch):
     """One user's thousand begun requests would be all that the daemon has room for."""
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(listeners, "MAX_CONNECTIONS", 3)
     whose = iter([1, 1, 1, 2])
     monkeypatch.setattr(SocketOwners, "owner", lambda *_: Owner(next(whose), 1))
     monkeypatch.setattr(Accounts, "known", lambda _self, uid: Account(uid))

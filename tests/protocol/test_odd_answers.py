@@ -72,7 +72,7 @@ def service(tmp_path):
 @pytest.mark.parametrize("body", ANSWERS.values(), ids=ANSWERS)
 def test_an_odd_answer_is_no_defect_of_a_verb(service, capsys, monkeypatch, status, body):
     """It would be reported as one; and what it holds would be on the operator's terminal."""
-    monkeypatch.setattr("imds_proxy.cli.client._PATIENCE", 0.0)
+    monkeypatch.setattr("imds_proxy.cli.daemon_client._PATIENCE", 0.0)
     config = service(status, body)
     for verb, *rest in VERBS:
         code = main([verb, "--config", config, *rest])

@@ -5,9 +5,9 @@ import json
 import time
 
 from imds_proxy.callers.caller import ServiceAccount
-from imds_proxy.callers.service_accounts import ServiceAccounts
-from imds_proxy.metadata import server
-from imds_proxy.metadata.http import SLOW_TIME
+from imds_proxy.callers.kubernetes.verifier import ServiceAccounts
+from imds_proxy.metadata import listeners
+from imds_proxy.metadata.connection import SLOW_TIME
 from support.plane import plane
 from support.wire import request, until, wire
 
@@ -98,7 +98,7 @@ async def test_a_thousand_answers_that_wait_hold_up_nobody():
 
 async def test_who_waits_for_a_late_answer_is_the_first_to_go(monkeypatch):
     """A loop with many connections would push out those who are served, by being newer than they."""
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(listeners, "MAX_CONNECTIONS", 3)
     async with plane(metadata={"rate_limit": 1}) as plane_:
         listed = request("/latest/meta-data/iam/security-credentials/", x_aws_ec2_metadata_token=await plane_.token())
         async with wire(plane_) as one, wire(plane_) as other, wire(plane_) as looping:

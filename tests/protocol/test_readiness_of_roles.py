@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from imds_proxy.renewal.outcome import Failure
+from imds_proxy.renewal.attempt import Failure
 from support.control_plane import REMOTE, control_plane
 from support.plane import credentials
 

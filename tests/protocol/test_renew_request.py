@@ -11,7 +11,7 @@ from imds_proxy.admin.connection import ANSWER_TIME
 from imds_proxy.admin.request_check import RENEW_HEADER
 from imds_proxy.cli import renew as verb
 from imds_proxy.errors import Denied
-from imds_proxy.renew_now import LONGEST
+from imds_proxy.renewal.renew_now import LONGEST
 from imds_proxy.sources import Source
 from support.control_plane import REMOTE, ROOT, control_plane
 from support.plane import credentials

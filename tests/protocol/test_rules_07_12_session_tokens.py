@@ -6,9 +6,9 @@ import tracemalloc
 
 import pytest
 
-from imds_proxy.clock import Clock
-from imds_proxy.metadata.tokens import SessionTokens, load_or_make_key
-from imds_proxy.state import open_state_dir
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.state_dir import open_state_dir
+from imds_proxy.metadata.session_tokens import SessionTokens, load_or_make_key
 from support.namespace import ANOTHER_HOST, PacketLog, container, inside
 from support.plane import ANY_ADDRESS, CONTAINER_TOKEN, plane
 from support.wire import request, wire

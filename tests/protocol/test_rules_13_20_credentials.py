@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import pytest
 
-from imds_proxy.clock import Clock
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Unreachable
+from imds_proxy.host.clock import Clock
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.renewal.schedule import JITTER
 from imds_proxy.sources import Source

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from imds_proxy.clock import Clock
+from imds_proxy.host.clock import Clock
 from support.plane import ACCOUNT, CONTAINER_TOKEN, credentials, plane
 from support.wire import request, wire
 

@@ -11,19 +11,19 @@ from urllib.parse import quote
 
 import pytest
 
+from imds_proxy.aws.session import AwsChain
+from imds_proxy.aws.sts_caller import FromChain
 from imds_proxy.callers.caller import ServiceAccount
-from imds_proxy.callers.service_accounts import ServiceAccounts
-from imds_proxy.cli import client, environment
+from imds_proxy.callers.kubernetes.verifier import ServiceAccounts
+from imds_proxy.cli import daemon_client, sdk_environment
 from imds_proxy.cli.main import main
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import AssumeRoleConfig
+from imds_proxy.config.roles import AssumeRoleConfig
 from imds_proxy.errors import SourceError
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.state_dir import open_state_dir
 from imds_proxy.metadata import role_tokens
 from imds_proxy.metadata.role_tokens import load_or_make_tokens
 from imds_proxy.sources.assume_role import AssumeRole
-from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.base import FromChain
-from imds_proxy.state import open_state_dir
 from support.kubernetes import Cluster
 from support.plane import ACCOUNT, CONTAINER_TOKEN, credentials, plane, role_table
 
@@ -83,7 +83,7 @@ def test_rule_25_the_full_uri_is_on_127_0_0_1_with_a_path(config_file, capsys, l
 
 async def test_rule_25_what_is_published_is_served(tmp_path):
     async with plane() as plane_:
-        published = environment.container(f"http://{plane_.address}/", "deploy", tmp_path / "token")
+        published = sdk_environment.container(f"http://{plane_.address}/", "deploy", tmp_path / "token")
         path = published["AWS_CONTAINER_CREDENTIALS_FULL_URI"].removeprefix(f"http://{plane_.address}")
         assert (await plane_.ask(path, headers=authorization())).status == 200
 
@@ -374,7 +374,7 @@ async def test_rule_27_the_document_is_exactly_json_with_these_keys():
 
 async def test_rule_27_the_uri_has_a_path(tmp_path):
     """Ruby needs one."""
-    published = environment.container("http://127.0.0.1:1338/", "deploy", tmp_path / "token")
+    published = sdk_environment.container("http://127.0.0.1:1338/", "deploy", tmp_path / "token")
     assert published["AWS_CONTAINER_CREDENTIALS_FULL_URI"] == "http://127.0.0.1:1338/roles/deploy"
 
 
@@ -394,14 +394,14 @@ async def test_rule_27_head_has_the_headers_of_get():
         assert (head.status, head.body, head.headers["content-length"]) == (200, b"", get.headers["content-length"])
 
 
-@pytest.mark.parametrize("settings", [environment.instance_metadata("http://127.0.0.1:1338/"), {}])
+@pytest.mark.parametrize("settings", [sdk_environment.instance_metadata("http://127.0.0.1:1338/"), {}])
 @pytest.mark.parametrize(
     "there", ["", "corp.example", "corp.example,10.0.0.0/8", ".corp.example,localhost", ",".join(NO_PROXY)]
 )
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
 def test_rule_29_no_proxy_is_added_to_what_is_there(name, there, settings):
     """botocore, object_store, Rust, GDAL and Ruby would send the session token to the company's proxy."""
-    changed = environment.changes({name: there, "HTTP_PROXY": "http://proxy.corp.example:3128"}, settings, None)
+    changed = sdk_environment.changes({name: there, "HTTP_PROXY": "http://proxy.corp.example:3128"}, settings, None)
     for spelling in ("NO_PROXY", "no_proxy"):
         hosts = changed[spelling].split(",")
         assert set(hosts) == {host for host in there.split(",") if host} | set(NO_PROXY)
@@ -448,7 +448,7 @@ class Listening:
 async def test_rule_29_a_client_with_the_published_environment_goes_past_the_proxy(no_aws, monkeypatch):
     async with plane() as plane_, Listening() as proxy:
         base = {"HTTP_PROXY": proxy.url, "http_proxy": proxy.url}
-        changed = environment.changes(base, environment.instance_metadata(f"http://{plane_.address}/"), None)
+        changed = sdk_environment.changes(base, sdk_environment.instance_metadata(f"http://{plane_.address}/"), None)
         for name, value in (base | changed).items():
             monkeypatch.setenv(name, value)
         url = f"{changed['AWS_EC2_METADATA_SERVICE_ENDPOINT']}latest/api/token"
@@ -467,7 +467,7 @@ async def test_rule_29_our_own_questions_never_go_to_the_proxy(no_aws, monkeypat
     async with plane() as plane_, Listening() as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
-        status, _ = await asyncio.to_thread(client.ask, f"http://{plane_.address}/")
+        status, _ = await asyncio.to_thread(daemon_client.ask, f"http://{plane_.address}/")
         assert (status, proxy.lines) == (401, [])
 
 

@@ -1,4 +1,4 @@
-"""Whose process a client is (callers/socket_owner.py, callers/process.py): on real sockets of real users."""
+"""Whose process a client is (callers/socket_owner.py, audit/client_process.py): on real sockets of real users."""
 
 import asyncio
 import errno
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from imds_proxy.callers.process import find_process
+from imds_proxy.audit.client_process import find_process
 from imds_proxy.callers.sock_diag import CGROUP_ID, attribute
 from imds_proxy.callers.socket_owner import SocketOwners, is_own_address
 from support.namespace import container, inside, network_namespace, sysctl
@@ -521,7 +521,7 @@ def test_a_search_for_a_process_is_given_up(owners, user, connect, listener, mon
     with accepted(listener) as connection:
         owner = owner_of(owners, connection)
         assert find_process(owner.uid, owner.inode)
-        monkeypatch.setattr("imds_proxy.callers.process._PATIENCE", -1.0)
+        monkeypatch.setattr("imds_proxy.audit.client_process._PATIENCE", -1.0)
         assert find_process(owner.uid, owner.inode) is None
 
 

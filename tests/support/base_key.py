@@ -20,16 +20,16 @@ from botocore.exceptions import ClientError
 from moto.iam.models import iam_backends
 from werkzeug.wrappers import Response
 
-from imds_proxy.base_key.credentials_file import CredentialsFile
+from imds_proxy.base_key.access_keys import KeyPair
 from imds_proxy.base_key.iam import ACTIONS
-from imds_proxy.base_key.keys import KeyPair
+from imds_proxy.base_key.key_file import CredentialsFile
 from imds_proxy.base_key.rotation import Pace, Rotation
-from imds_proxy.clock import Clock
-from imds_proxy.config import BaseKeyConfig
+from imds_proxy.config.model import BaseKeyConfig
 from imds_proxy.credentials import Secret
 from imds_proxy.demo.aws_double import ACCOUNT, PARTITION
 from imds_proxy.errors import ImdsProxyError
-from imds_proxy.state import StateDir
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.state_dir import StateDir
 from support.aws import parameter, really
 from support.daemon import clean_environment
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from imds_proxy.sources.certificate import Certificate
+from imds_proxy.sources.roles_anywhere.certificate import Certificate
 
 KEYS = {
     "rsa": lambda: rsa.generate_private_key(65537, 2048),

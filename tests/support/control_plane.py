@@ -8,13 +8,13 @@ from imds_proxy.admin import app
 from imds_proxy.admin.pages import Documents
 from imds_proxy.admin.status import Status
 from imds_proxy.callers.caller import Caller
-from imds_proxy.callers.identify import Place
-from imds_proxy.clock import Clock
-from imds_proxy.config_file import parse
-from imds_proxy.files.outputs import Outputs
-from imds_proxy.renew_now import RenewNow
-from imds_proxy.roles import Roles
-from imds_proxy.sockets import open_listener
+from imds_proxy.callers.peer import Place
+from imds_proxy.config.reader import parse
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.listening_sockets import open_listener
+from imds_proxy.output_files.all_output_files import Outputs
+from imds_proxy.renewal.renew_now import RenewNow
+from imds_proxy.renewal.roles import Roles
 from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.metrics import Metrics
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats, RoleFigures, SessionTimes

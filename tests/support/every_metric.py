@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from imds_proxy.clock import Clock
+from imds_proxy.host.clock import Clock
 from imds_proxy.metadata import routes
 from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.metrics import Metrics

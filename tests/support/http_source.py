@@ -4,11 +4,11 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_http import HttpConfig
+from imds_proxy.config.http_role import HttpConfig
 from imds_proxy.errors import SourceError
+from imds_proxy.host.clock import Clock
 from imds_proxy.sources import obtain
-from imds_proxy.sources.http import make
+from imds_proxy.sources.http.source import make
 from imds_proxy.sources.interface import Context
 from support.credential_service import CredentialService
 

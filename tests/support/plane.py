@@ -6,18 +6,18 @@ import time
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from imds_proxy.callers.accounts import Accounts
-from imds_proxy.callers.identify import Callers
-from imds_proxy.callers.service_accounts import ServiceAccounts
+from imds_proxy.callers.grant_token_files import TokenFiles
+from imds_proxy.callers.kubernetes.verifier import ServiceAccounts
+from imds_proxy.callers.peer import Callers
 from imds_proxy.callers.socket_owner import SocketOwners
-from imds_proxy.callers.token_files import TokenFiles
-from imds_proxy.clock import Clock
-from imds_proxy.config_file import parse
+from imds_proxy.callers.user_database import Accounts
+from imds_proxy.config.reader import parse
 from imds_proxy.credentials import Credentials, Secret
+from imds_proxy.host.clock import Clock
 from imds_proxy.metadata.dataplane import data_plane
+from imds_proxy.metadata.listeners import Server
 from imds_proxy.metadata.role_tokens import RoleToken, RoleTokens
-from imds_proxy.metadata.server import Server
-from imds_proxy.metadata.tokens import SessionTokens, Tokens
+from imds_proxy.metadata.session_tokens import SessionTokens, Tokens
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.telemetry.stats import RenewalStats, RequestStats
 

@@ -4,12 +4,12 @@ import asyncio
 import json
 from pathlib import Path
 
+from imds_proxy.host.state_dir import StateDir
+from imds_proxy.renewal.disk_cache import SavedSessions
 from imds_proxy.renewal.save_queue import SaveQueue
-from imds_proxy.renewal.saved import SavedSessions
 from imds_proxy.renewal.saved_key import _seal
 from imds_proxy.renewal.seal import Seal
 from imds_proxy.renewal.session_shape import SessionShape
-from imds_proxy.state import StateDir
 
 KEY = bytes(range(32))
 HOUR = 3600

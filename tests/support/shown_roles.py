@@ -5,7 +5,7 @@ import threading
 import time
 
 from imds_proxy.credentials import Credentials, Secret
-from imds_proxy.renewal.outcome import Failure
+from imds_proxy.renewal.attempt import Failure
 from support.control_plane import control_plane
 
 START_TIME = 30

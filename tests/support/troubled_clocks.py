@@ -10,12 +10,12 @@ import random
 from dataclasses import dataclass, field
 from functools import partial
 
-from imds_proxy.aws_time import EXPECTED
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import AssumeRoleConfig
+from imds_proxy.aws.sts_caller import FromRole
+from imds_proxy.config.roles import AssumeRoleConfig
+from imds_proxy.host.aws_time import EXPECTED
+from imds_proxy.host.clock import Clock
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.sources.assume_role import AssumeRole
-from imds_proxy.sources.base import FromRole
 from imds_proxy.telemetry.stats import RenewalStats
 from support.plane import credentials
 from support.saved import saved_sessions, shape

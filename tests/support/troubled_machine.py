@@ -6,8 +6,8 @@ from email.utils import formatdate
 
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from imds_proxy.sources import signing_guard
-from imds_proxy.sources.signing_guard import SigningGuard
+from imds_proxy.aws import signing_guard
+from imds_proxy.aws.signing_guard import SigningGuard
 from support.plane import credentials
 from support.virtual_time import EPOCH
 

@@ -5,7 +5,7 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any
 
-from imds_proxy.clock import Clock
+from imds_proxy.host.clock import Clock
 
 EPOCH = 1_800_000_000.0
 

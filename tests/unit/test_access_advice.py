@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from imds_proxy.config_file import load
+from imds_proxy.config.reader import load
 from imds_proxy.errors import ConfigError
 from imds_proxy.host import access_advice
 from imds_proxy.host.access_advice import Place, place

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_proxy.access_key import are_swapped, hint, looks_secret
-from imds_proxy.base_key.credentials_file import CredentialsFile
-from imds_proxy.base_key.keys import KeyPair
-from imds_proxy.clock import Clock
-from imds_proxy.codedeploy import credentials_file as agent_file
+from imds_proxy.aws.session import AwsChain, find
+from imds_proxy.aws.signing_guard import signing
+from imds_proxy.base_key.access_keys import KeyPair
+from imds_proxy.base_key.key_file import CredentialsFile
+from imds_proxy.codedeploy import agent_credentials as agent_file
 from imds_proxy.codedeploy.api import CodeDeploy
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import ConfigError, Denied, Invalid
+from imds_proxy.host.clock import Clock
 from imds_proxy.sources import Source, obtain
-from imds_proxy.sources.aws_chain import AwsChain, find
-from imds_proxy.sources.signing_guard import signing
 from support.saved import saved_sessions, shape
 
 KEY_ID = "AKIAIOSFODNN7EXAMPLE"

@@ -1,4 +1,4 @@
-"""Which user a uid is, and that user's groups (callers/accounts.py)."""
+"""Which user a uid is, and that user's groups (callers/user_database.py)."""
 
 import asyncio
 import os
@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from imds_proxy.callers import accounts as room
-from imds_proxy.callers.accounts import Account, Accounts, look_up, look_up_name
+from imds_proxy.callers import user_database as room
+from imds_proxy.callers.user_database import Account, Accounts, look_up, look_up_name
 from support.users import temporary_users
 
 UNKNOWN = 3_999_999_999

@@ -11,7 +11,7 @@ from imds_proxy.callers.caller import ServiceAccount
 from imds_proxy.metadata.asked_role import NO_ROLE, AskedRoles, asked_role
 from imds_proxy.metadata.refused_roles import AGAIN_AFTER, MOST_ROLES, RefusedRoles
 from imds_proxy.metadata.routes import CONTAINER, SERVICE_ACCOUNT, Route, route
-from imds_proxy.renewal.outcome import Held
+from imds_proxy.renewal.attempt import Held
 from support.plane import ACCOUNT, credentials
 
 ARN = "arn:aws:iam::123456789012:role/path/app+x=y,z.@-w"

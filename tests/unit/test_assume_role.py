@@ -1,4 +1,4 @@
-"""AssumeRole (sources/assume_role.py) and the chain of its base credentials (sources/aws_chain.py)."""
+"""AssumeRole (sources/assume_role.py) and the chain of its base credentials (aws/session.py)."""
 
 import asyncio
 import json
@@ -10,17 +10,17 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import AssumeRoleConfig
+from imds_proxy.aws import session_name, sts
+from imds_proxy.aws.caller_identities import CallerIdentities
+from imds_proxy.aws.region import named_region
+from imds_proxy.aws.session import AwsChain
+from imds_proxy.aws.signing_guard import SigningGuard
+from imds_proxy.aws.sts_caller import FromChain, FromRole
+from imds_proxy.config.roles import AssumeRoleConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Throttled, Unreachable
-from imds_proxy.loop_thread import LoopThread
-from imds_proxy.sources import session_name, sts
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.loop_thread import LoopThread
 from imds_proxy.sources.assume_role import AssumeRole
-from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.aws_region import named_region
-from imds_proxy.sources.base import FromChain, FromRole
-from imds_proxy.sources.caller_identities import CallerIdentities
-from imds_proxy.sources.signing_guard import SigningGuard
 from support import plane, virtual_time
 
 ROLE = "arn:aws:iam::123456789012:role/Deploy"

@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from imds_proxy import atomic_file
-from imds_proxy.atomic_file import PRIVATE, Access
-from imds_proxy.files import target
-from imds_proxy.files.named_access import NamedAccess
+from imds_proxy.host import atomic_file
+from imds_proxy.host.atomic_file import PRIVATE, Access
+from imds_proxy.output_files import target_path
+from imds_proxy.output_files.named_access import NamedAccess
 
 NOBODY = 65534
 LEFTOVER = ".file.imds-proxy.0123abcd"
@@ -26,7 +26,7 @@ def file(tmp_path):
 
 
 def replace_output(path, content, access):
-    with target.opened(path, access) as found:
+    with target_path.opened(path, access) as found:
         found.replace(content)
 
 

@@ -1,4 +1,4 @@
-"""Which lines the audit tells, and what is in them (telemetry/audit.py, audit_line.py)."""
+"""Which lines the audit tells, and what is in them (audit/recorder.py, audit_line.py)."""
 
 import asyncio
 import dataclasses
@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import pytest
 
+from imds_proxy.audit import recorder as audit_module
+from imds_proxy.audit.line import Burst, burst_record
+from imds_proxy.audit.recorder import Audit
 from imds_proxy.callers.caller import Caller, ServiceAccount
-from imds_proxy.clock import Clock
-from imds_proxy.config_callers import AuditConfig
-from imds_proxy.telemetry import audit as audit_module
-from imds_proxy.telemetry.audit import Audit
-from imds_proxy.telemetry.audit_line import Burst, burst_record
+from imds_proxy.config.grants import AuditConfig
+from imds_proxy.host.clock import Clock
 from imds_proxy.telemetry.log import JsonFormatter, TextFormatter
 from imds_proxy.telemetry.stats import RequestStats
 from support import virtual_time

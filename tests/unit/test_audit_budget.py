@@ -1,4 +1,4 @@
-"""How much all callers together may write into the audit (telemetry/audit_budget.py, audit.py)."""
+"""How much all callers together may write into the audit (audit/budget.py, audit.py)."""
 
 import asyncio
 import json
@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
+from imds_proxy.audit.budget import LineBudget
+from imds_proxy.audit.recorder import HANDED_OUT_RATE, MOST_BURSTS, REFUSED_RATE, Audit
 from imds_proxy.callers.caller import Caller, ServiceAccount
-from imds_proxy.config_callers import AuditConfig
-from imds_proxy.telemetry.audit import HANDED_OUT_RATE, MOST_BURSTS, REFUSED_RATE, Audit
-from imds_proxy.telemetry.audit_budget import LineBudget
+from imds_proxy.config.grants import AuditConfig
 from imds_proxy.telemetry.log import JsonFormatter, TextFormatter
 from imds_proxy.telemetry.stats import RequestStats
 from support import virtual_time

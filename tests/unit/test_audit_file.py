@@ -1,4 +1,4 @@
-"""The audit's file: whole lines, whatever others do to it (telemetry/audit_file.py, audit_writer.py)."""
+"""The audit's file: whole lines, whatever others do to it (audit/log_file.py, audit_writer.py)."""
 
 import asyncio
 import ctypes
@@ -17,14 +17,15 @@ from pathlib import Path
 
 import pytest
 
+from imds_proxy.audit import log_file
+from imds_proxy.audit import writer as audit_writer
+from imds_proxy.audit.log_file import AuditFile
+from imds_proxy.audit.recorder import Audit
+from imds_proxy.audit.writer import AuditWriter
 from imds_proxy.callers.caller import Caller
-from imds_proxy.clock import Clock
-from imds_proxy.config_callers import AuditConfig
+from imds_proxy.config.grants import AuditConfig
 from imds_proxy.errors import FileError
-from imds_proxy.telemetry import audit_file, audit_writer
-from imds_proxy.telemetry.audit import Audit
-from imds_proxy.telemetry.audit_file import AuditFile
-from imds_proxy.telemetry.audit_writer import AuditWriter
+from imds_proxy.host.clock import Clock
 from imds_proxy.telemetry.stats import RequestStats
 from support.plane import credentials
 
@@ -354,7 +355,7 @@ async def test_a_disk_that_hangs_holds_up_nobody_and_is_told_of(writer, path, ca
         go_on.wait(20)
         return real(descriptor, data)
 
-    monkeypatch.setattr(audit_file.os, "write", hang)
+    monkeypatch.setattr(log_file.os, "write", hang)
     writer.put("one")
     longest, last, deadline = 0.0, time.monotonic(), time.monotonic() + 0.5
     while last < deadline:
@@ -363,7 +364,7 @@ async def test_a_disk_that_hangs_holds_up_nobody_and_is_told_of(writer, path, ca
         longest, last = max(longest, time.monotonic() - last), time.monotonic()
     assert longest < 0.2
     assert "the disk does not answer" in warnings(caplog)[0].error
-    monkeypatch.setattr(audit_file.os, "write", real)
+    monkeypatch.setattr(log_file.os, "write", real)
     go_on.set()
     await until(lambda: "more\n" in content(path))
     await until(lambda: "written again" in caplog.text)

@@ -1,4 +1,4 @@
-"""The audit's file is rotated by its size, whatever else is done to it (telemetry/audit_rotation.py)."""
+"""The audit's file is rotated by its size, whatever else is done to it (audit/rotation.py)."""
 
 import asyncio
 import ctypes
@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_file import parse
+from imds_proxy.audit.log_file import AuditFile
+from imds_proxy.audit.rotation import Rotation
+from imds_proxy.audit.writer import AuditWriter
+from imds_proxy.config.reader import parse
 from imds_proxy.errors import ConfigError
-from imds_proxy.telemetry.audit_file import AuditFile
-from imds_proxy.telemetry.audit_rotation import Rotation
-from imds_proxy.telemetry.audit_writer import AuditWriter
+from imds_proxy.host.clock import Clock
 from imds_proxy.telemetry.stats import RequestStats
 from support.plane import role_table
 

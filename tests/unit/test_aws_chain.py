@@ -1,13 +1,13 @@
-"""What a daemon's AWS chain does with profiles that run programs (sources/aws_chain.py)."""
+"""What a daemon's AWS chain does with profiles that run programs (aws/session.py)."""
 
 import asyncio
 import os
 
 import pytest
 
+from imds_proxy.aws import providers, session
+from imds_proxy.aws.session import AwsChain, find
 from imds_proxy.errors import Denied, Invalid, Unreachable
-from imds_proxy.sources import aws_chain, chain_providers
-from imds_proxy.sources.aws_chain import AwsChain, find
 from support.sso import START_URL, cached_token
 
 
@@ -40,7 +40,7 @@ HANGS = "sleep 600 &\necho $! > {mark}\nwait"
 
 async def test_a_helper_that_hangs_is_ended_with_all_it_started(helper, monkeypatch, tmp_path):
     """Every renewal would leave one more process behind."""
-    monkeypatch.setattr(chain_providers, "_PROCESS_TIME_LIMIT", 0.5)
+    monkeypatch.setattr(providers, "_PROCESS_TIME_LIMIT", 0.5)
     helper(HANGS.format(mark=tmp_path / "pid"))
     with pytest.raises(Unreachable, match=r'role "login": credential_process .*helper: did not end within 0.5 s'):
         await find(AwsChain(), "login", "work")
@@ -49,7 +49,7 @@ async def test_a_helper_that_hangs_is_ended_with_all_it_started(helper, monkeypa
 
 async def test_a_helper_is_ended_when_the_whole_takes_too_long(helper, monkeypatch, tmp_path):
     """A stop or reload of the daemon in the middle of a renewal, too, cancels it."""
-    monkeypatch.setattr(aws_chain, "_TIME_LIMIT", 0.5)
+    monkeypatch.setattr(session, "_TIME_LIMIT", 0.5)
     helper(HANGS.format(mark=tmp_path / "pid"))
     with pytest.raises(Unreachable, match='AWS credentials of profile "work": no answer in time'):
         await find(AwsChain(), "login", "work")

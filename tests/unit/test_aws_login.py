@@ -1,4 +1,4 @@
-"""Profiles of `aws login` (sources/aws_login.py, sources/login_key.py)."""
+"""Profiles of `aws login` (aws/login.py, aws/login_key.py)."""
 
 import base64
 import errno
@@ -18,13 +18,13 @@ from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import AmbientConfig
+from imds_proxy.aws import guarded_http
+from imds_proxy.aws.login_key import LoginKey
+from imds_proxy.aws.session import AwsChain, find
+from imds_proxy.config.roles import AmbientConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
-from imds_proxy.sources import aws_http
+from imds_proxy.host.clock import Clock
 from imds_proxy.sources.ambient import Ambient
-from imds_proxy.sources.aws_chain import AwsChain, find
-from imds_proxy.sources.login_key import LoginKey
 from support.signin import REFRESH, SESSION, Login, SignIn
 
 ROLE_ARN = "arn:aws:iam::123456789012:role/somebody"
@@ -157,7 +157,7 @@ async def test_without_the_extra_it_is_named(login, monkeypatch):
     """botocore says to install `botocore[crt]`, into nobody knows which environment."""
     login.sign_in()
     monkeypatch.setitem(sys.modules, "cryptography", None)
-    for name in [name for name in sys.modules if name == "imds_proxy.sources.login_key" or "cryptography." in name]:
+    for name in [name for name in sys.modules if name == "imds_proxy.aws.login_key" or "cryptography." in name]:
         monkeypatch.delitem(sys.modules, name)
     text = await refused(Invalid)
     assert 'profile "work" has its credentials by aws login, which needs the Python package cryptography' in text
@@ -166,7 +166,7 @@ async def test_without_the_extra_it_is_named(login, monkeypatch):
 
 
 async def test_other_profiles_do_not_need_the_extra(login, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "imds_proxy.sources.login_key", None)
+    monkeypatch.setitem(sys.modules, "imds_proxy.aws.login_key", None)
     keys = "aws_access_key_id = AKIAQWERTYUIOPASDFGH\naws_secret_access_key = x\n"
     (tmp_path / "credentials").write_text(f"[other]\n{keys}")
     assert (await found("other")).method == "shared-credentials-file"
@@ -245,7 +245,7 @@ async def test_it_is_refreshed_where_stock_botocore_asks(login, monkeypatch, tmp
     monkeypatch.setattr(AWSResponse, "content", b"{}")
     with pytest.raises(ClientError):
         stock.create_oauth2_token(tokenInput={"clientId": "x", "grantType": "refresh_token", "refreshToken": "x"})
-    monkeypatch.setattr(aws_http._Careful, "_request", unreachable)
+    monkeypatch.setattr(guarded_http._Careful, "_request", unreachable)
     assert wanted[0] in await refused(Unreachable)
 
 

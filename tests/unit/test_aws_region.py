@@ -1,15 +1,15 @@
-"""The region that somebody named (sources/aws_region.py)."""
+"""The region that somebody named (aws/region.py)."""
 
 import threading
 
 import pytest
 from botocore.exceptions import ConfigParseError
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_file import parse
+from imds_proxy.aws.region import named_region
+from imds_proxy.aws.session import AwsChain
+from imds_proxy.config.reader import parse
+from imds_proxy.host.clock import Clock
 from imds_proxy.sources import factory
-from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.aws_region import named_region
 from imds_proxy.sources.factory import SourceFactory
 from support.plane import role_table
 

@@ -1,4 +1,4 @@
-"""The region and the endpoints that the environment or an AWS profile names (sources/aws_settings.py)."""
+"""The region and the endpoints that the environment or an AWS profile names (aws/settings.py)."""
 
 import logging
 import os
@@ -7,15 +7,15 @@ import sys
 
 import pytest
 
+from imds_proxy.aws.region import named_region
+from imds_proxy.aws.session import AwsChain, find
+from imds_proxy.aws.settings import find_variants
 from imds_proxy.cli import main
-from imds_proxy.clock import Clock
 from imds_proxy.codedeploy.api import CodeDeploy
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 from imds_proxy.errors import ConfigError, Invalid
+from imds_proxy.host.clock import Clock
 from imds_proxy.partitions import Variants
-from imds_proxy.sources.aws_chain import AwsChain, find
-from imds_proxy.sources.aws_region import named_region
-from imds_proxy.sources.aws_settings import find_variants
 from imds_proxy.sources.factory import SourceFactory
 from support.plane import role_table
 

@@ -1,4 +1,4 @@
-"""The shared credentials file (base_key/credentials_file.py)."""
+"""The shared credentials file (base_key/key_file.py)."""
 
 import configparser
 import io
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from imds_proxy.base_key.credentials_file import CredentialsFile
-from imds_proxy.base_key.keys import KeyPair
+from imds_proxy.base_key.access_keys import KeyPair
+from imds_proxy.base_key.key_file import CredentialsFile
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Invalid
 

@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from imds_proxy.base_key.access_keys import AccessKey, KeyPair, User
 from imds_proxy.base_key.iam import Iam
-from imds_proxy.base_key.keys import AccessKey, KeyPair, User
-from imds_proxy.base_key.record import Attempt, Change, Record, Retired, load, save
+from imds_proxy.base_key.journal import Attempt, Change, Record, Retired, load, save
 from imds_proxy.base_key.rotation import Look
-from imds_proxy.base_key.rotator import Rotator, retry_wait
-from imds_proxy.clock import Clock
-from imds_proxy.config import BaseKeyConfig
+from imds_proxy.base_key.schedule import Rotator, retry_wait
+from imds_proxy.config.model import BaseKeyConfig
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import Denied, Unreachable
-from imds_proxy.state import StateDir, StateError
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.state_dir import StateDir, StateError
 from imds_proxy.telemetry.stats import BaseKeyStats
 from support import virtual_time
 from support.virtual_time import EPOCH

@@ -1,10 +1,10 @@
-"""How often a caller may ask (metadata/limits.py): plain numbers."""
+"""How often a caller may ask (metadata/rate_limit.py): plain numbers."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_proxy.metadata import limits
-from imds_proxy.metadata.limits import CallerLimits
+from imds_proxy.metadata import rate_limit
+from imds_proxy.metadata.rate_limit import CallerLimits
 
 NOW = 1_800_000_000.0
 
@@ -45,14 +45,14 @@ def test_a_flood_of_callers_costs_no_memory():
     made = CallerLimits(10)
     for number in range(100_000):
         made.allows(f"fd00::{number:x} at [::]:80".encode(), NOW)
-    assert len(made._buckets) <= limits._CALLERS_KEPT
+    assert len(made._buckets) <= rate_limit._CALLERS_KEPT
 
 
 def test_the_one_that_asked_longest_ago_is_forgotten_first():
     """A loop would have a full measure again as soon as many others ask."""
     made = CallerLimits(10)
     allowed(made, 1000)
-    for number in range(3 * limits._CALLERS_KEPT):
+    for number in range(3 * rate_limit._CALLERS_KEPT):
         made.allows(b"%d" % number, NOW)
         assert not made.allows(b"uid 1", NOW)
 
@@ -63,4 +63,4 @@ def test_never_more_than_burst_and_rate_give(steps):
     for step in steps:
         now += step / 10
         count += made.allows(b"uid 1", now)
-    assert count <= 5 * limits._BURST + 5 * (now - NOW) + 1e-3
+    assert count <= 5 * rate_limit._BURST + 5 * (now - NOW) + 1e-3

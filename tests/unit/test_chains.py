@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from imds_proxy.callers.caller import ServiceAccount
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 from imds_proxy.errors import Denied, Throttled, Unreachable
-from imds_proxy.roles import Roles
+from imds_proxy.renewal.roles import Roles
 from imds_proxy.sources import Source
 from imds_proxy.telemetry.stats import RenewalStats
 from support.on_demand import HOUR, in_virtual_time

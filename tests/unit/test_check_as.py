@@ -2,9 +2,9 @@
 
 import pytest
 
-from imds_proxy.callers.remarks import remarks
+from imds_proxy.callers.grant_warnings import remarks
 from imds_proxy.cli.check_as import check_as
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 from imds_proxy.errors import ConfigError
 from support.plane import role_table
 

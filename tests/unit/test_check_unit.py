@@ -11,7 +11,7 @@ from imds_proxy.cli import check_listeners, check_paths, check_sandbox
 from imds_proxy.cli.check_sandbox import Sandbox
 from imds_proxy.cli.check_unit import Unit, passed_by_units, unit_of
 from imds_proxy.cli.check_user import judge
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 from imds_proxy.errors import ConfigError
 from support.plane import role_table
 

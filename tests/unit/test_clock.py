@@ -5,7 +5,7 @@ from email.utils import formatdate
 
 import pytest
 
-from imds_proxy.clock import Clock
+from imds_proxy.host.clock import Clock
 from support.on_demand import HOUR, in_virtual_time
 
 NOW = 1_800_000_000.0

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from imds_proxy.codedeploy.agent import Host, User, users, why_unreadable
+from imds_proxy.codedeploy.daemon_roles import RunningRole
 from imds_proxy.codedeploy.doctor import Doctor
 from imds_proxy.codedeploy.onpremises import LINUX_CREDENTIALS, LINUX_FILE, OnPremises
-from imds_proxy.codedeploy.running import RunningRole
 
 ARN = "arn:aws:sts::123456789012:assumed-role/Deploy/web-1"
 NOW = 1893456000.0

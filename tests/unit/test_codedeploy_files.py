@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_proxy.codedeploy import credentials_file, files_entry, flat_yaml
+from imds_proxy.codedeploy import agent_credentials, agent_yaml, config_entry
+from imds_proxy.codedeploy.daemon_roles import roles, usable_session_arn
 from imds_proxy.codedeploy.onpremises import OnPremises, credentials_file_mistake, load, session_arn_mistake
 from imds_proxy.codedeploy.replace import replace
-from imds_proxy.codedeploy.running import roles, usable_session_arn
 from imds_proxy.errors import ConfigError, FileError, ImdsProxyError
 
 ARN = "arn:aws:sts::123456789012:assumed-role/Deploy/web-1"
@@ -49,7 +49,7 @@ def test_what_is_written_is_what_is_read(tmp_path, path):
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])))
 def test_any_line_of_text_survives_as_a_scalar(value):
-    assert flat_yaml.read(f"key: {flat_yaml.scalar(value)}", strict=True) == {"key": value}
+    assert agent_yaml.read(f"key: {agent_yaml.scalar(value)}", strict=True) == {"key": value}
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_any_line_of_text_survives_as_a_scalar(value):
 )
 def test_what_yaml_would_read_as_something_else_is_quoted(value):
     """A region or a path that becomes a truth value or a number in the agent."""
-    assert flat_yaml.scalar(value).startswith("'")
+    assert agent_yaml.scalar(value).startswith("'")
 
 
 def test_the_agents_own_config_is_read_as_far_as_it_is_flat():
     """Ruby writes its keys as symbols, and people add comments and lists."""
     text = "---\n:log_dir: '/var/log/agent/'\n:proxy_uri: http://proxy:3128  # ours\nlist:\n  - x\n:verbose: false\n"
-    assert flat_yaml.read(text, strict=False) == {
+    assert agent_yaml.read(text, strict=False) == {
         "log_dir": "/var/log/agent/",
         "proxy_uri": "http://proxy:3128",
         "list": "",
@@ -129,15 +129,15 @@ def test_session_arns(arn, good):
 
 
 def test_the_entry_is_added_and_every_other_byte_stays():
-    text = files_entry.added(CONFIG, "deploy", PATH, Path("config.toml"))
+    text = config_entry.added(CONFIG, "deploy", PATH, Path("config.toml"))
     assert text == f'{CONFIG}\n[[files]]\nrole = "deploy"\npath = "{PATH}"\nformat = "ini"\nprofile = "default"\n'
-    assert files_entry.added(text, "deploy", PATH, Path("config.toml")) is None
+    assert config_entry.added(text, "deploy", PATH, Path("config.toml")) is None
 
 
 @pytest.mark.parametrize("config", [CONFIG.replace("\n", "\r\n"), CONFIG.rstrip("\n"), CONFIG + "\n\n"])
 def test_the_entry_fits_any_end_of_file(config):
     """Editors differ in how they end lines, and the last one."""
-    text = files_entry.added(config, "deploy", PATH, Path("config.toml"))
+    text = config_entry.added(config, "deploy", PATH, Path("config.toml"))
     assert text.startswith(config)
     assert tomllib.loads(text)["files"][0]["path"] == PATH
     if "\r" in config:
@@ -146,12 +146,12 @@ def test_the_entry_fits_any_end_of_file(config):
 
 def test_an_entry_that_says_the_same_in_fewer_words_will_do():
     assert (
-        files_entry.added(f'{CONFIG}[[files]]\nrole = "deploy"\npath = "{PATH}"\n', "deploy", PATH, Path("x")) is None
+        config_entry.added(f'{CONFIG}[[files]]\nrole = "deploy"\npath = "{PATH}"\n', "deploy", PATH, Path("x")) is None
     )
 
 
 def test_another_profile_of_the_same_file_stays():
-    text = files_entry.added(
+    text = config_entry.added(
         f'{CONFIG}[[files]]\nrole = "deploy"\npath = "{PATH}"\nprofile = "other"\n', "deploy", PATH, Path("x")
     )
     assert [entry["profile"] for entry in tomllib.loads(text)["files"]] == ["other", "default"]
@@ -171,7 +171,7 @@ def test_another_profile_of_the_same_file_stays():
 def test_a_config_that_would_be_wrong_with_it_is_left_alone(config, says):
     """A daemon that does not start again, or a file that two roles write."""
     with pytest.raises(ConfigError) as error:
-        files_entry.added(config, "deploy", PATH, Path("config.toml"))
+        config_entry.added(config, "deploy", PATH, Path("config.toml"))
     assert says in error.value.message
 
 
@@ -226,7 +226,7 @@ def test_the_credentials_file_says_whose_key_and_until_when(tmp_path):
         "[other]\nx = y\n[default]\naws_access_key_id = ASIAEXAMPLEWXYZ\naws_secret_access_key = s\n"
         "aws_session_token = t\naws_expiration = 2030-01-01T00:00:00Z\n"
     )
-    assert credentials_file.load(path) == credentials_file.Held("…WXYZ", 1893456000.0)
+    assert agent_credentials.load(path) == agent_credentials.Held("…WXYZ", 1893456000.0)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_credentials_file_without_a_session_is_told_of_without_its_lines(tmp_p
     if text is not None:
         path.write_text(text)
     with pytest.raises(ConfigError) as error:
-        credentials_file.load(path)
+        agent_credentials.load(path)
     assert says in error.value.message
     assert "hush" not in error.value.message.lower()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imds_proxy.codedeploy.limits import instance_name, tags
+from imds_proxy.codedeploy.validation import instance_name, tags
 from imds_proxy.errors import ConfigError
 
 

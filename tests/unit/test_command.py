@@ -1,4 +1,4 @@
-"""`source = "process"`: running a command and reading what it prints (sources/command.py, sources/process.py)."""
+"""`source = "process"`: running a command and reading what it prints (host/run_command.py, sources/process.py)."""
 
 import asyncio
 import contextlib
@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import ProcessConfig
+from imds_proxy.config.roles import ProcessConfig
 from imds_proxy.errors import Denied, Invalid, Unreachable
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.command_start import helper_environment
+from imds_proxy.host.run_command import _Pipe, run_command
 from imds_proxy.sources import Context, obtain
-from imds_proxy.sources.command import _Pipe, run_command
-from imds_proxy.sources.command_start import helper_environment
 from imds_proxy.sources.process import make
 from support.processes import alive
 

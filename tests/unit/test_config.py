@@ -5,9 +5,9 @@ import json
 import pytest
 
 from imds_proxy.addresses import split_listen
-from imds_proxy.config import Config
-from imds_proxy.config_file import load, parse
-from imds_proxy.config_values import parse_duration
+from imds_proxy.config.model import Config
+from imds_proxy.config.reader import load, parse
+from imds_proxy.config.types import parse_duration
 from imds_proxy.errors import ConfigError
 from support.plane import role_table
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from imds_proxy.config_command import _words, shell_mistake
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 from imds_proxy.errors import ConfigError
+from imds_proxy.host.shell_mistake import _words, shell_mistake
 
 HELPER = "/usr/bin/helper"
 

@@ -4,13 +4,13 @@ import tomllib
 
 import pytest
 
+from imds_proxy.aws.session_name import FIELDS
 from imds_proxy.cli.main import main
-from imds_proxy.config_ages import MOST_RENEWALS
-from imds_proxy.config_file import parse
-from imds_proxy.config_values import SESSION_NAME_FIELDS
+from imds_proxy.config.ages import MOST_RENEWALS
+from imds_proxy.config.reader import parse
+from imds_proxy.config.types import SESSION_NAME_FIELDS
 from imds_proxy.errors import ConfigError
 from imds_proxy.renewal.turns import PAUSE
-from imds_proxy.sources.session_name import FIELDS
 
 ROLE = '[roles.deploy]\nrole_arn = "arn:aws:iam::123456789012:role/Deploy"\n'
 GRANT = '[[grants]]\nrole = "deploy"\nuid = 0\n'

@@ -17,9 +17,9 @@ from imds_proxy.cli import options
 from imds_proxy.cli.main import main
 from imds_proxy.cli.status_check import _control_plane
 from imds_proxy.codedeploy.setup import config_file
-from imds_proxy.config_file import load
-from imds_proxy.config_folder import UnreadableError
-from imds_proxy.config_read import read
+from imds_proxy.config.document import read
+from imds_proxy.config.folder import UnreadableError
+from imds_proxy.config.reader import load
 from imds_proxy.errors import ConfigError
 from imds_proxy.host import trusted_owner
 from imds_proxy.host.access_advice import Place

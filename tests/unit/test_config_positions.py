@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_proxy.config_positions import Options, Places, Source, lines_of
+from imds_proxy.config.positions import Options, Places, Source, lines_of
 from support.fuzzing import changed, examples
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

@@ -2,9 +2,9 @@
 
 import pytest
 
-from imds_proxy.config import Config
-from imds_proxy.config_file import parse
-from imds_proxy.config_roles import ROLE_TABLES, source_of
+from imds_proxy.config.model import Config
+from imds_proxy.config.reader import parse
+from imds_proxy.config.roles import ROLE_TABLES, source_of
 from imds_proxy.errors import ConfigError
 
 ARN = "arn:aws:iam::123456789012:role/Deploy"

@@ -3,7 +3,7 @@
 import pytest
 
 from imds_proxy.cli.main import main
-from imds_proxy.config_file import load, parse
+from imds_proxy.config.reader import load, parse
 from imds_proxy.errors import ConfigError
 
 ARN = "arn:aws:iam::123456789012:role/Deploy"

@@ -5,18 +5,18 @@ import json
 import pytest
 
 from imds_proxy.callers.caller import Caller, ServiceAccount
+from imds_proxy.callers.grant_token_files import TokenFiles
 from imds_proxy.callers.grants import Grants
-from imds_proxy.callers.service_accounts import KeysMissing, NotAccepted
-from imds_proxy.callers.token_files import TokenFiles
-from imds_proxy.clock import Clock
-from imds_proxy.config_file import parse
+from imds_proxy.callers.kubernetes.verifier import KeysMissing, NotAccepted
+from imds_proxy.config.reader import parse
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.state_dir import open_state_dir
 from imds_proxy.metadata.container import ContainerCredentials
-from imds_proxy.metadata.message import Request
+from imds_proxy.metadata.messages import Request
 from imds_proxy.metadata.role_tokens import load_or_make_tokens
 from imds_proxy.metadata.routes import route
-from imds_proxy.metadata.tokens import SessionTokens, Tokens
+from imds_proxy.metadata.session_tokens import SessionTokens, Tokens
 from imds_proxy.renewal.keeper import Keeper
-from imds_proxy.state import open_state_dir
 from imds_proxy.telemetry.stats import RenewalStats
 from support.plane import CONTAINER_TOKEN, KEY, credentials, role_table, role_tokens
 

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from imds_proxy.disk_errors import write_failure
 from imds_proxy.errors import FileError
+from imds_proxy.host.file_errors import write_failure
 
 OWN = {errno.EROFS: "configure another path", errno.ENOTDIR: "another word for it"}
 

@@ -1,4 +1,4 @@
-"""The documents that credentials come in (sources/documents.py)."""
+"""The documents that credentials come in (sources/credential_documents.py)."""
 
 import json
 from datetime import datetime
@@ -9,7 +9,7 @@ from hypothesis import strategies as some
 
 from imds_proxy.credentials import timestamp
 from imds_proxy.errors import Denied, Invalid, SourceError
-from imds_proxy.sources.documents import SHAPES, parse, parse_time, safe_code
+from imds_proxy.sources.credential_documents import SHAPES, parse, parse_time, safe_code
 from support.credential_service import ROLE_ARN, SESSION_ARN, Session
 
 SESSION = Session()

@@ -5,14 +5,14 @@ import threading
 
 import pytest
 
-from imds_proxy.clock import Clock
+from imds_proxy.aws.session import AwsChain
+from imds_proxy.aws.sts_caller import FromChain
 from imds_proxy.codedeploy.api import CodeDeploy
-from imds_proxy.config_file import parse
-from imds_proxy.config_roles import AssumeRoleConfig
+from imds_proxy.config.reader import parse
+from imds_proxy.config.roles import AssumeRoleConfig
 from imds_proxy.errors import ConfigError, Invalid, SourceError
+from imds_proxy.host.clock import Clock
 from imds_proxy.sources.assume_role import AssumeRole
-from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.base import FromChain
 from support.namespace import network_namespace
 from support.roles_anywhere import PROFILE, ROLE, TRUST_ANCHOR
 

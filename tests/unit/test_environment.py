@@ -1,9 +1,9 @@
-"""The environment for clients (cli/environment.py)."""
+"""The environment for clients (cli/sdk_environment.py)."""
 
 from pathlib import Path
 from urllib.request import proxy_bypass_environment
 
-from imds_proxy.cli.environment import NO_PROXY, changes, container, instance_metadata, shadowing_profile
+from imds_proxy.cli.sdk_environment import NO_PROXY, changes, container, instance_metadata, shadowing_profile
 
 ENDPOINT = "http://127.0.0.1:1338/"
 

@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from imds_proxy.clock import Clock
+from imds_proxy.host.clock import Clock
 from imds_proxy.telemetry.exposition import Exposition, compressed
 from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.metrics import Metrics, rendered

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import imds_proxy
-from imds_proxy import extras
+from imds_proxy.host import extras
 
 PACKAGES = "'cryptography>=43' 'python-pkcs11>=0.9'"
 
@@ -67,10 +67,10 @@ def test_an_archive_is_made_anew(tmp_path):
     """There is no environment to install into."""
     archive = tmp_path / "imds-proxy.pyz"
     with zipfile.ZipFile(archive, "w") as made:
-        made.write(Path(extras.__file__), "imds_proxy/extras.py")
+        made.write(Path(extras.__file__), "imds_proxy/host/extras.py")
         made.writestr("imds_proxy/__init__.py", "")
         made.writestr(
-            "__main__.py", "from imds_proxy.extras import how_to_install\nprint(how_to_install('x', 'jwt'))\n"
+            "__main__.py", "from imds_proxy.host.extras import how_to_install\nprint(how_to_install('x', 'jwt'))\n"
         )
     done = subprocess.run([sys.executable, "-I", archive], capture_output=True, text=True, check=True)
     assert done.stdout == "make the archive anew with jwt in it\n"

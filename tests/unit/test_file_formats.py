@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import FileConfig
+from imds_proxy.config.roles import FileConfig
 from imds_proxy.errors import Denied, Invalid, SourceError
+from imds_proxy.host.clock import Clock
 from imds_proxy.sources import Context, obtain
 from imds_proxy.sources.file import make
 from imds_proxy.sources.ini import EXPIRATIONS

@@ -11,7 +11,7 @@ from imds_proxy.host import file_lane, file_watcher
 from imds_proxy.host.file_watcher import FileWatcher
 from imds_proxy.host.inotify_watches import InotifyWatches
 from imds_proxy.host.mounts import parse
-from imds_proxy.sources.watched_files import WatchedFiles
+from imds_proxy.host.watched_files import WatchedFiles
 
 IN_TIME = 5.0
 STEADY = 0.1  # seconds until what was just begun waits for the kernel

@@ -1,4 +1,4 @@
-"""Files that sources read (sources/files.py)."""
+"""Files that sources read (host/read_private.py)."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imds_proxy.errors import Denied, Invalid
-from imds_proxy.sources.files import read_file
+from imds_proxy.host.read_private import read_file
 
 NOBODY = 65534
 

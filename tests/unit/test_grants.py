@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from imds_proxy.callers.caller import Caller, ServiceAccount
 from imds_proxy.callers.grants import Grants, describe
-from imds_proxy.config_callers import GrantConfig
-from imds_proxy.config_file import parse
+from imds_proxy.config.grants import GrantConfig
+from imds_proxy.config.reader import parse
 from imds_proxy.errors import ConfigError
 from support.plane import role_table
 

@@ -1,4 +1,4 @@
-"""What AWS and other services say, without what was sent to them (sources/redaction.py, sources/sent_values.py)."""
+"""What AWS and other services say, without what was sent to them (host/redaction.py, host/sent_values.py)."""
 
 import base64
 import html
@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from imds_proxy.credentials import Secret
-from imds_proxy.sources.redaction import hidden, one_line, secrets_of_header
+from imds_proxy.host.redaction import hidden, one_line, secrets_of_header
 
 BASE64 = string.ascii_letters + string.digits + "+/"
 URL_SAFE = string.ascii_letters + string.digits + "-_"

@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-from imds_proxy import config_file
+from imds_proxy.aws.session import AwsChain, find
 from imds_proxy.cli import check
-from imds_proxy.clock import Clock
+from imds_proxy.config import reader
 from imds_proxy.errors import Denied, Invalid, Unreachable
+from imds_proxy.host.clock import Clock
 from imds_proxy.sources import factory
-from imds_proxy.sources.aws_chain import AwsChain, find
 from support.certificates import Authority
 from support.fixed_answer import fixed_answer
 
@@ -58,7 +58,7 @@ def checked(tmp_path, capsys):
     def run():
         path = tmp_path / "imds-proxy.toml"
         path.write_text(CONFIG)
-        assert asyncio.run(check._try_roles(config_file.load(path))) == 1
+        assert asyncio.run(check._try_roles(reader.load(path))) == 1
         said = capsys.readouterr().out
         first, second = re.fullmatch(r"(?s)(a  .*?)\n(b  \w+: .*)", said).groups()
         assert "/bin/false" in second
@@ -325,7 +325,7 @@ async def test_a_source_that_cannot_be_made_leaves_the_others_alone(host, monkey
     """The daemon did not start."""
     host(AWS_METADATA_SERVICE_TIMEOUT="soon")
     (tmp_path / "imds-proxy.toml").write_text(CONFIG)
-    config = config_file.load(tmp_path / "imds-proxy.toml")
+    config = reader.load(tmp_path / "imds-proxy.toml")
     sources = factory.SourceFactory(Clock())
     sources.prepare(config)
     monkeypatch.setattr("imds_proxy.sources.assume_role.make", lambda *_: 1 / 0)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from imds_proxy.config_file import parse
-from imds_proxy.config_http import is_private_channel, is_this_host
+from imds_proxy.config.http_role import is_private_channel, is_this_host
+from imds_proxy.config.reader import parse
 from imds_proxy.errors import ConfigError
 
 URL = "https://credentials.example/role"

@@ -1,11 +1,11 @@
-"""What is said of the machine itself (metadata/instance.py); rules 21 to 23 are in tests/protocol."""
+"""What is said of the machine itself (metadata/instance_documents.py); rules 21 to 23 are in tests/protocol."""
 
 import json
 
 import pytest
 
-from imds_proxy.config import InstanceConfig
-from imds_proxy.metadata.instance import HostFacts, host_facts, instance_documents, listing
+from imds_proxy.config.model import InstanceConfig
+from imds_proxy.metadata.instance_documents import HostFacts, host_facts, instance_documents, listing
 
 FACTS = HostFacts("web-7.example", "192.0.2.7", "02:00:5e:00:53:01")
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from imds_proxy.clock import Clock
 from imds_proxy.errors import Denied, Unreachable
+from imds_proxy.host.clock import Clock
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.sources import Source
 from imds_proxy.telemetry.stats import RenewalStats
@@ -232,7 +232,7 @@ async def test_closing_gives_up_an_attempt_under_way(keeper):
 
 async def test_a_jump_of_the_wall_clock_ends_the_wait(wall, monkeypatch):
     """After a suspended host wakes, its credentials may be dead: seconds matter, not the rest of the half hour."""
-    monkeypatch.setattr("imds_proxy.clock._LONGEST_NAP", 0.01)
+    monkeypatch.setattr("imds_proxy.host.clock._LONGEST_NAP", 0.01)
     sleeping = asyncio.create_task(Clock(wall).sleep_until(NOW + 1800))
     await asyncio.sleep(0.05)
     assert not sleeping.done()
@@ -241,7 +241,7 @@ async def test_a_jump_of_the_wall_clock_ends_the_wait(wall, monkeypatch):
 
 
 async def test_a_wall_clock_set_back_does_not_make_the_wait_longer(wall, monkeypatch):
-    monkeypatch.setattr("imds_proxy.clock._LONGEST_NAP", 0.01)
+    monkeypatch.setattr("imds_proxy.host.clock._LONGEST_NAP", 0.01)
     sleeping = asyncio.create_task(Clock(wall).sleep_until(NOW + 0.1))
     await asyncio.sleep(0)
     wall.now = NOW - 86400

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from imds_proxy.clock import Clock
 from imds_proxy.errors import Denied, Unreachable
+from imds_proxy.host.clock import Clock
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.sources import Source
 from imds_proxy.telemetry.stats import RenewalStats

@@ -1,4 +1,4 @@
-"""What is made once for all calls of STS, and what is not (sources/kept_clients.py, tls.py)."""
+"""What is made once for all calls of STS, and what is not (aws/kept_clients.py, tls.py)."""
 
 import asyncio
 import gc
@@ -13,12 +13,13 @@ import pytest
 from botocore.credentials import ReadOnlyCredentials
 from botocore.parsers import ResponseParserError
 
+from imds_proxy.aws import kept_clients, kept_sessions
+from imds_proxy.aws import session as aws_chain
+from imds_proxy.aws.kept_clients import Endpoint
+from imds_proxy.aws.session import AwsChain
+from imds_proxy.aws.signing_guard import current_credentials, sent_by, signing
 from imds_proxy.errors import Unreachable
-from imds_proxy.sources import aws_chain, kept_clients, kept_sessions
-from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.kept_clients import Endpoint
-from imds_proxy.sources.signing_guard import current_credentials, sent_by, signing
-from imds_proxy.sources.tls import KeptContexts
+from imds_proxy.host.tls import KeptContexts
 from support.certificates import Authority, put
 
 HERE = Endpoint("eu-west-1")

@@ -1,4 +1,4 @@
-"""Sessions that attempts in quick succession share, and what ends that (sources/kept_sessions.py)."""
+"""Sessions that attempts in quick succession share, and what ends that (aws/kept_sessions.py)."""
 
 import asyncio
 import os
@@ -7,10 +7,10 @@ import time
 
 import pytest
 
+from imds_proxy.aws import kept_sessions
+from imds_proxy.aws.session import AwsChain, find
+from imds_proxy.aws.signing_guard import sent_by
 from imds_proxy.errors import Invalid
-from imds_proxy.sources import kept_sessions
-from imds_proxy.sources.aws_chain import AwsChain, find
-from imds_proxy.sources.signing_guard import sent_by
 
 PROFILE = "[{name}]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
 SECRET = "s" * 40

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from imds_proxy import loop_thread
-from imds_proxy.loop_thread import LoopThread
+from imds_proxy.host import loop_thread
+from imds_proxy.host.loop_thread import LoopThread
 
 VARIABLE = contextvars.ContextVar("variable", default="default")
 

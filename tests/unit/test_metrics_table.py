@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from imds_proxy.clock import Clock
+from imds_proxy.host.clock import Clock
 from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.metrics import Metrics
 from imds_proxy.telemetry.stats import (

@@ -8,10 +8,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, pkcs7
 
-from imds_proxy.config_roles import RolesAnywhereConfig
+from imds_proxy.config.roles import RolesAnywhereConfig
 from imds_proxy.errors import Denied, Invalid, SourceError
-from imds_proxy.sources import key_files
-from imds_proxy.sources.file_content import PUBLIC, content_of
+from imds_proxy.host.file_content import PUBLIC, content_of
+from imds_proxy.sources.roles_anywhere import key_files
 from support.certificates import Authority, put
 from support.roles_anywhere import PROFILE, ROLE, TRUST_ANCHOR
 

@@ -1,4 +1,4 @@
-"""Which roles are kept at all (renewal/need.py, roles.py), and what is said of those that are not."""
+"""Which roles are kept at all (config/keep_mode.py, roles.py), and what is said of those that are not."""
 
 import asyncio
 
@@ -7,12 +7,12 @@ import pytest
 from imds_proxy.admin.status import Status
 from imds_proxy.callers.caller import ServiceAccount
 from imds_proxy.cli.status import render
-from imds_proxy.clock import Clock
-from imds_proxy.config_file import parse
+from imds_proxy.config.keep_mode import Need, needed
+from imds_proxy.config.reader import parse
 from imds_proxy.errors import ConfigError
-from imds_proxy.files.outputs import Outputs
-from imds_proxy.renewal.need import Need, needed
-from imds_proxy.roles import Roles
+from imds_proxy.host.clock import Clock
+from imds_proxy.output_files.all_output_files import Outputs
+from imds_proxy.renewal.roles import Roles
 from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.metrics import Metrics
 from imds_proxy.telemetry.stats import RenewalStats

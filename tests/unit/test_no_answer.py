@@ -1,4 +1,4 @@
-"""Every exception that botocore, aiohttp and ssl have for a call without an answer is sorted (sources/no_answer.py)."""
+"""Every exception that botocore, aiohttp and ssl have for a call without an answer is sorted (aws/no_answer.py)."""
 
 import errno
 import ssl
@@ -10,9 +10,9 @@ from aiohttp import http_exceptions
 from botocore import exceptions as boto
 from yarl import URL
 
+from imds_proxy.aws.call import Call
+from imds_proxy.aws.refusals import chain_error, translate
 from imds_proxy.errors import Denied, Invalid, Unreachable
-from imds_proxy.sources.aws_call import Call
-from imds_proxy.sources.sts_errors import chain_error, translate
 
 CALL = Call("deploy", "sts:AssumeRole", "arn:aws:iam::123456789012:role/Deploy", "https://sts.eu-west-1.amazonaws.com")
 ON_THE_NETWORK = {

@@ -6,17 +6,17 @@ import socket
 import pytest
 from botocore import exceptions as boto
 
-from imds_proxy.callers.token_files import _read_or_make
-from imds_proxy.disk_errors import write_failure
+from imds_proxy.aws import refusals
+from imds_proxy.aws.session import AwsChain
+from imds_proxy.aws.signing_guard import signing
+from imds_proxy.aws.sts_caller import FromChain
+from imds_proxy.callers.grant_token_files import _read_or_make
 from imds_proxy.errors import FileError, Unreachable
+from imds_proxy.host.file_errors import write_failure
+from imds_proxy.host.http_client import WebRequest, ask
 from imds_proxy.host.open_files import exhausted
-from imds_proxy.sources import sts_errors
-from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.base import FromChain
-from imds_proxy.sources.files import read_file
-from imds_proxy.sources.signing_guard import signing
-from imds_proxy.sources.tls import tls_context
-from imds_proxy.sources.web import WebRequest, ask
+from imds_proxy.host.read_private import read_file
+from imds_proxy.host.tls import tls_context
 from support.open_files import no_file_left
 
 SAYS = "too many open files (limit "
@@ -37,12 +37,12 @@ async def test_a_call_of_sts(host):
     chain = AwsChain()
     session = chain.session(role="deploy")
     session.set_credentials("AKIAEXAMPLE", "x", None)
-    call = sts_errors.Call("deploy", "sts:AssumeRole")
+    call = refusals.Call("deploy", "sts:AssumeRole")
     async with session.create_client("sts", region_name="eu-west-1", endpoint_url=f"http://{host}:9") as sts:
         with signing(session), no_file_left(), pytest.raises((boto.BotoCoreError, OSError)) as caught:
             await sts.get_caller_identity()
         with no_file_left():  # as when it is told: a name that is not found does not say why
-            told = sts_errors.translate(caught.value, call)
+            told = refusals.translate(caught.value, call)
     assert isinstance(told, Unreachable)
     assert SAYS in told.message
     assert "LimitNOFILE=" in told.advice

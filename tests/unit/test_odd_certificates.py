@@ -10,13 +10,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from imds_proxy.config_roles import RolesAnywhereConfig
-from imds_proxy.sources import key_files, key_pair
-from imds_proxy.sources.certificate import Certificate, of_pem
-from imds_proxy.sources.key_files import KeyFiles
-from imds_proxy.sources.key_pair import KeyPair
-from imds_proxy.sources.web import WebRequest
-from imds_proxy.sources.x509_signature import signed
+from imds_proxy.config.roles import RolesAnywhereConfig
+from imds_proxy.host.http_client import WebRequest
+from imds_proxy.sources.roles_anywhere import key_files, key_pair
+from imds_proxy.sources.roles_anywhere.certificate import Certificate, of_pem
+from imds_proxy.sources.roles_anywhere.key_files import KeyFiles
+from imds_proxy.sources.roles_anywhere.key_pair import KeyPair
+from imds_proxy.sources.roles_anywhere.sigv4_x509 import signed
 from support.certificates import Authority, Issued
 from support.roles_anywhere import PROFILE, ROLE, TRUST_ANCHOR
 

@@ -1,4 +1,4 @@
-"""Tokens (sources/oidc_token.py), what their refusal means (web_identity_errors.py), and the call (web_identity.py)."""
+"""Tokens, what their refusal means, and the call (sources/web_identity/)."""
 
 import asyncio
 import base64
@@ -7,15 +7,15 @@ import json
 import pytest
 from botocore.exceptions import ClientError
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_roles import WebIdentityConfig
+from imds_proxy.aws.call import Call
+from imds_proxy.aws.session import AwsChain
+from imds_proxy.config.roles import WebIdentityConfig
 from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
-from imds_proxy.sources.aws_call import Call
-from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.oidc_token import read_token
-from imds_proxy.sources.redaction import hidden
-from imds_proxy.sources.web_identity import WebIdentity
-from imds_proxy.sources.web_identity_errors import refusal, trust_statement
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.redaction import hidden
+from imds_proxy.sources.web_identity.oidc_token import read_token
+from imds_proxy.sources.web_identity.refusals import refusal, trust_statement
+from imds_proxy.sources.web_identity.source import WebIdentity
 
 ROLE = "arn:aws:iam::123456789012:role/Pod"
 ISSUER = "https://oidc.example.test/cluster"

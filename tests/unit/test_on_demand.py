@@ -1,10 +1,10 @@
-"""Roles that are kept only while somebody asks for them (renewal/keeper.py, renewal/demand.py), in virtual time."""
+"""Roles that are kept only while somebody asks for them (renewal/keeper.py, renewal/idle_timer.py), in virtual time."""
 
 import asyncio
 
 import pytest
 
-from imds_proxy.renewal.demand import Demand
+from imds_proxy.renewal.idle_timer import Demand
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.telemetry.stats import RenewalStats
 from support import virtual_time

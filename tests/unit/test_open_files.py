@@ -10,7 +10,7 @@ import pytest
 
 from imds_proxy.errors import Unreachable
 from imds_proxy.host.open_files import Shares, exhausted, limit, shares
-from imds_proxy.sources.command import run_command
+from imds_proxy.host.run_command import run_command
 from support.open_files import no_file_left
 
 RAISED = (

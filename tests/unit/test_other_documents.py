@@ -1,4 +1,4 @@
-"""What is said of a document that is not the one which was expected (sources/other_documents.py)."""
+"""What is said of a document that is not the one which was expected (aws/other_documents.py)."""
 
 import base64
 import json
@@ -7,10 +7,10 @@ from itertools import count
 
 import pytest
 
+from imds_proxy.aws.other_documents import markup_of
 from imds_proxy.errors import Invalid
-from imds_proxy.sources.documents import parse
-from imds_proxy.sources.oidc_token import read_token
-from imds_proxy.sources.other_documents import markup_of
+from imds_proxy.sources.credential_documents import parse
+from imds_proxy.sources.web_identity.oidc_token import read_token
 from support.credential_service import Session
 
 SESSION = Session()

@@ -1,4 +1,4 @@
-"""One file that is kept fresh, and all of them (files/output.py, files/outputs.py, files/after.py)."""
+"""One file that is kept fresh, and all of them (output_files/output_file.py, all_output_files.py, after_hook.py)."""
 
 import asyncio
 import json
@@ -14,10 +14,11 @@ from types import SimpleNamespace
 import pytest
 
 from imds_proxy.cli.status import render
-from imds_proxy.clock import Clock
-from imds_proxy.config_file import parse
-from imds_proxy.files import after, output, target
-from imds_proxy.files.outputs import Outputs
+from imds_proxy.config.reader import parse
+from imds_proxy.host.clock import Clock
+from imds_proxy.output_files import after_hook, target_path
+from imds_proxy.output_files import output_file as output
+from imds_proxy.output_files.all_output_files import Outputs
 from imds_proxy.telemetry.measured import Measured
 from imds_proxy.telemetry.metrics import Metrics
 from imds_proxy.telemetry.stats import RenewalStats
@@ -150,9 +151,9 @@ async def test_what_somebody_else_changes_in_the_file_is_kept_and_nothing_writte
     path = kept.folder / "file"
     with path.open("a") as file:
         file.write("[mine]\nregion = x\n")
-    theirs = target.signature(path)
+    theirs = target_path.signature(path)
     await until(lambda: kept.only._signature == theirs)
-    assert target.signature(path) == theirs
+    assert target_path.signature(path) == theirs
 
 
 async def test_a_folder_that_is_gone_is_told_of_and_used_once_it_is_back(kept, caplog):
@@ -184,7 +185,7 @@ async def test_an_exception_nobody_thought_of_does_not_end_it_nor_show_its_text(
         raise KeyError("aws_session_token = wJalrXUtnFEMI")
 
     with monkeypatch.context() as patch:
-        patch.setattr(target.OpenTarget, "replace", replace)
+        patch.setattr(target_path.OpenTarget, "replace", replace)
         kept.hold()
         await kept.follow(kept.entry())
         await until(lambda: kept.only.failure)
@@ -251,14 +252,14 @@ async def test_a_reload_brings_changes_and_drops_files(kept):
 
 async def test_no_write_is_under_way_after_closing(kept, monkeypatch):
     """The next daemon would have its file replaced by the old one's."""
-    real, ended = target.OpenTarget.replace, []
+    real, ended = target_path.OpenTarget.replace, []
 
     def slow(*arguments):
         time.sleep(0.5)
         ended.append(real(*arguments))
         return ended[-1]
 
-    monkeypatch.setattr(target.OpenTarget, "replace", slow)
+    monkeypatch.setattr(target_path.OpenTarget, "replace", slow)
     kept.hold()
     await kept.follow(kept.entry())
     await asyncio.sleep(0.1)
@@ -271,14 +272,14 @@ async def test_no_write_is_under_way_after_closing(kept, monkeypatch):
 @pytest.fixture
 def disk(monkeypatch):
     """A disk that answers late while `disk.late` is not set; a write is given up after a moment."""
-    real, disk = target.OpenTarget.replace, SimpleNamespace(late=threading.Event())
+    real, disk = target_path.OpenTarget.replace, SimpleNamespace(late=threading.Event())
     disk.late.set()
 
     def late(*arguments):
         assert disk.late.wait(10)
         return real(*arguments)
 
-    monkeypatch.setattr(target.OpenTarget, "replace", late)
+    monkeypatch.setattr(target_path.OpenTarget, "replace", late)
     monkeypatch.setattr(output, "_WRITTEN_WITHIN", 0.2)
     return disk
 
@@ -343,7 +344,7 @@ async def test_a_start_that_changes_nothing_runs_nothing(kept, tmp_path):
     kept.hold()
     await kept.follow(kept.entry())
     await until(kept.read)
-    before = target.signature(kept.folder / "file")
+    before = target_path.signature(kept.folder / "file")
     again = Kept(kept.folder)
     again.held, again.pending = kept.held, kept.pending
     again.outputs = Outputs(again.held.get, again.pending.__contains__, again.stats, Clock())
@@ -351,7 +352,7 @@ async def test_a_start_that_changes_nothing_runs_nothing(kept, tmp_path):
     await asyncio.wait_for(again.only.tried.wait(), 5)
     await asyncio.sleep(0.3)
     await again.outputs.close()
-    assert target.signature(kept.folder / "file").file != before.file
+    assert target_path.signature(kept.folder / "file").file != before.file
     assert not (tmp_path / "ran").exists()
 
 
@@ -372,7 +373,7 @@ async def test_its_failure_is_told_and_nothing_else(kept, tmp_path, caplog):
 
 async def test_one_that_does_not_end_is_killed_and_holds_up_nothing(kept, tmp_path, monkeypatch):
     """A reload that hangs would keep the next session out of the file."""
-    monkeypatch.setattr(after, "_TIME_LIMIT", 1.5)
+    monkeypatch.setattr(after_hook, "_TIME_LIMIT", 1.5)
     kept.hold()
     await kept.follow(kept.entry(after=script(tmp_path, f"echo $$ >> {tmp_path}/pid; sleep 600")))
     await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())

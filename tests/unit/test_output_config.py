@@ -2,7 +2,7 @@
 
 import pytest
 
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 from imds_proxy.errors import ConfigError
 from support.plane import role_table
 

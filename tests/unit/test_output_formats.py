@@ -1,4 +1,4 @@
-"""What goes into the files that are kept fresh (files/formats.py, files/ini.py)."""
+"""What goes into the files that are kept fresh (output_files/formats.py, output_files/ini.py)."""
 
 import codecs
 import configparser
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import FileError
-from imds_proxy.files import formats
-from imds_proxy.files.ini import replaced
+from imds_proxy.output_files import formats
+from imds_proxy.output_files.ini import replaced
 from imds_proxy.sources.ini import Profile
 from support.plane import credentials
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_file import parse
-from imds_proxy.config_files import SHORTEST_DURATION
+from imds_proxy.config.output_files import SHORTEST_DURATION
+from imds_proxy.config.reader import parse
+from imds_proxy.host.clock import Clock
 from imds_proxy.renewal.keeper import Keeper
+from imds_proxy.renewal.roles import Roles
 from imds_proxy.renewal.schedule import LEFT_IN_A_FILE, SHORTEST_AGE, long_enough, renewal_age, wait_for_another
-from imds_proxy.roles import Roles
 from imds_proxy.sources import Source
 from imds_proxy.telemetry.stats import RenewalStats
 from support.plane import credentials, role_table

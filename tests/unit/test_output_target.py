@@ -1,4 +1,4 @@
-"""The file that an entry names (files/target.py)."""
+"""The file that an entry names (output_files/target_path.py)."""
 
 import errno
 import os
@@ -8,9 +8,9 @@ import struct
 import pytest
 
 from imds_proxy.errors import FileError
-from imds_proxy.files import target
-from imds_proxy.files.named_access import NamedAccess
 from imds_proxy.host.path_walk import UnsafePathError
+from imds_proxy.output_files import target_path
+from imds_proxy.output_files.named_access import NamedAccess
 
 NOBODY = 65534
 
@@ -21,12 +21,12 @@ def file(tmp_path):
 
 
 def read(path):
-    with target.opened(path, NamedAccess()) as found:
+    with target_path.opened(path, NamedAccess()) as found:
         return found.read()
 
 
 def replace(path, content, access):
-    with target.opened(path, access) as found:
+    with target_path.opened(path, access) as found:
         return found.replace(content)
 
 
@@ -68,7 +68,7 @@ def test_a_file_system_that_cannot_sync_folders_will_do(file, monkeypatch):
     monkeypatch.setattr(os, "fsync", fsync)
     written = replace(file, b"new", NamedAccess())
     assert file.read_bytes() == b"new"
-    assert target.signature(file) == written
+    assert target_path.signature(file) == written
 
 
 # Links
@@ -115,7 +115,7 @@ def test_links_in_a_circle_are_refused(file):
 
 def test_a_file_that_is_not_there_is_empty(file):
     assert read(file) == b""
-    assert target.signature(file) is None
+    assert target_path.signature(file) is None
 
 
 def test_what_is_no_small_regular_file_of_one_name_is_not_read(file):
@@ -135,11 +135,11 @@ def test_what_is_no_small_regular_file_of_one_name_is_not_read(file):
 
 def test_a_signature_tells_every_change(file):
     written = replace(file, b"new", NamedAccess())
-    assert target.signature(file) == written
+    assert target_path.signature(file) == written
     assert replace(file, b"new", NamedAccess()) != written
-    written = target.signature(file)
+    written = target_path.signature(file)
     file.chmod(0o644)
-    assert target.signature(file) != written
+    assert target_path.signature(file) != written
 
 
 # Users
@@ -159,7 +159,7 @@ def own(path, uid, mode):
 def refused(path, access, *, user=None):
     """Why nothing is read or written."""
     before = path.lstat() if os.path.lexists(path) else None
-    with pytest.raises((FileError, UnsafePathError)) as caught, target.opened(path, access, user=user):
+    with pytest.raises((FileError, UnsafePathError)) as caught, target_path.opened(path, access, user=user):
         pass
     assert (path.lstat() if os.path.lexists(path) else None) == before
     return caught.value.strerror if isinstance(caught.value, OSError) else caught.value.message
@@ -201,14 +201,14 @@ def test_a_file_that_was_written_and_given_away_by_root_is_known_again(file):
     written = replace(file, b"new", NamedAccess())
     os.chown(file, B, B)
     refused(file, NamedAccess())
-    with target.opened(file, NamedAccess(), written) as found:
+    with target_path.opened(file, NamedAccess(), written) as found:
         assert found.read() == b"new"
         written = found.replace(b"newer")
     assert file.stat().st_uid == 0
     replace(file, SECRET, NamedAccess(owner=str(A)))  # with what else is A's in it
-    with pytest.raises(FileError), target.opened(file, NamedAccess(owner=str(B)), target.signature(file)):
+    with pytest.raises(FileError), target_path.opened(file, NamedAccess(owner=str(B)), target_path.signature(file)):
         pass
-    assert written != target.signature(file)
+    assert written != target_path.signature(file)
 
 
 @as_root
@@ -267,7 +267,7 @@ def test_a_folder_of_the_owners_that_is_a_link_is_refused(homes, where):
     (homes / "a/link").symlink_to(homes / "b")
     os.chown(homes / "a/link", A, A, follow_symlinks=False)
     assert "is a symbolic link of uid 4001" in refused(homes / where / "file", NamedAccess(owner=str(A)))
-    assert target.signature(homes / where / "file") is None
+    assert target_path.signature(homes / where / "file") is None
 
 
 @as_root
@@ -306,7 +306,7 @@ def test_what_is_swapped_between_the_look_and_the_read_is_not_read(homes):
     path, other = homes / "a/file", homes / "a/other"
     replace(path, b"mine", NamedAccess(owner=str(A)))
     other.write_bytes(SECRET)
-    with target.opened(path, NamedAccess(owner=str(A))) as found:
+    with target_path.opened(path, NamedAccess(owner=str(A))) as found:
         other.rename(path)
         with pytest.raises(FileError, match="may have been moved here"):
             found.read()
@@ -316,7 +316,7 @@ def test_what_is_swapped_between_the_look_and_the_read_is_not_read(homes):
 def test_what_is_given_to_another_while_it_is_read_is_not_used(file, monkeypatch):
     replace(file, b"mine", NamedAccess())
     real = os.fstat
-    with target.opened(file, NamedAccess()) as found:
+    with target_path.opened(file, NamedAccess()) as found:
 
         def fstat(descriptor):
             status = real(descriptor)
@@ -334,7 +334,7 @@ def test_a_folder_that_is_swapped_after_the_check_is_not_written_to(homes):
     (homes / "a/inner").mkdir()
     own(homes / "a/inner", A, 0o700)
     (homes / "b/file").write_bytes(SECRET)
-    with target.opened(homes / "a/inner/file", NamedAccess(owner=str(A))) as found:
+    with target_path.opened(homes / "a/inner/file", NamedAccess(owner=str(A))) as found:
         (homes / "a/inner").rename(homes / "a/moved")
         (homes / "a/inner").symlink_to(homes / "b")
         assert found.read() == b""
@@ -351,5 +351,5 @@ def test_the_daemon_may_be_another_user_than_root(homes):
         homes / "a/file", NamedAccess(), user=A
     )
     own(homes / "a/file", A, 0o600)
-    with target.opened(homes / "a/file", NamedAccess(), user=A) as found:
+    with target_path.opened(homes / "a/file", NamedAccess(), user=A) as found:
         assert found.read() == b"roots"

@@ -1,4 +1,4 @@
-"""Texts from outside enter messages through one door (sources/redaction.py); no exception's text goes around it."""
+"""Texts from outside enter messages through one door (host/redaction.py); no exception's text goes around it."""
 
 import ast
 import io
@@ -9,7 +9,7 @@ import pytest
 
 import imds_proxy
 from imds_proxy.cli.main import main
-from imds_proxy.config_file import load
+from imds_proxy.config.reader import load
 from imds_proxy.errors import ConfigError
 from imds_proxy.telemetry import log
 

@@ -8,8 +8,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from imds_proxy import partitions
-from imds_proxy.config_file import parse
-from imds_proxy.config_values import Region, TrustAnchorArn, Zone
+from imds_proxy.aws.sts import fallback_region
+from imds_proxy.config.reader import parse
+from imds_proxy.config.types import Region, TrustAnchorArn, Zone
 from imds_proxy.errors import ConfigError
 from imds_proxy.partitions import (
     check_region,
@@ -21,7 +22,6 @@ from imds_proxy.partitions import (
     region_mistake,
     region_of_zone,
 )
-from imds_proxy.sources.sts import fallback_region
 from support.plane import role_table
 
 ALL = [(region, name) for name, partition in load().items() for region in partition.regions]
@@ -183,7 +183,7 @@ def test_the_config_says_which_region_is_meant():
 
 def test_a_config_is_read_without_botocore():
     """It takes 300 ms, also of `imds-proxy env`."""
-    program = "import sys\nfrom imds_proxy.config_file import parse\nfrom imds_proxy import partitions\n"
+    program = "import sys\nfrom imds_proxy.config.reader import parse\nfrom imds_proxy import partitions\n"
     program += "partitions.load()\nprint('botocore' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == "False\n"

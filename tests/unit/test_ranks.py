@@ -2,7 +2,7 @@
 
 import json
 
-from imds_proxy.config import Config
+from imds_proxy.config.model import Config
 from imds_proxy.renewal.ranks import ranks
 from imds_proxy.renewal.turns import DEFAULT, EARLY, ORDINARY
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from imds_proxy.cli.main import parser
-from imds_proxy.config import BaseKeyConfig, Config, InstanceConfig
-from imds_proxy.config_callers import GrantConfig, ServiceAccountsConfig
-from imds_proxy.config_file import parse
-from imds_proxy.config_files import OutputFileConfig
-from imds_proxy.config_roles import ROLE_TABLES
+from imds_proxy.config.grants import GrantConfig, ServiceAccountsConfig
+from imds_proxy.config.model import BaseKeyConfig, Config, InstanceConfig
+from imds_proxy.config.output_files import OutputFileConfig
+from imds_proxy.config.reader import parse
+from imds_proxy.config.roles import ROLE_TABLES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""What another program said, fit for a message (sources/redaction.py)."""
+"""What another program said, fit for a message (host/redaction.py)."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imds_proxy.sources.redaction import one_line
+from imds_proxy.host.redaction import one_line
 
 KEY_ID = string.ascii_uppercase + "234567"
 BASE64 = string.ascii_letters + string.digits + "+/"

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from imds_proxy.clock import Clock
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.state_dir import open_state_dir
 from imds_proxy.metadata import role_tokens
 from imds_proxy.metadata.role_tokens import ROTATE_EVERY, RoleTokens
-from imds_proxy.state import open_state_dir
 from support.log_lines import logged
 
 HOUR = 3600.0
@@ -96,7 +96,7 @@ async def test_a_restart_keeps_the_old_one_valid(host):
 async def test_a_running_daemon_rotates_by_itself(host, monkeypatch):
     """One that runs for a year would have one token for a year."""
     monkeypatch.setattr(role_tokens, "_RETRY", 0.02)
-    monkeypatch.setattr("imds_proxy.clock._LONGEST_NAP", 0.02)
+    monkeypatch.setattr("imds_proxy.host.clock._LONGEST_NAP", 0.02)
     tokens = await host.start("deploy", "other")
     first = {role: host.token(role) for role in ("deploy", "other")}
     host.now += ROTATE_EVERY

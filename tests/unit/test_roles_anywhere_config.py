@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from imds_proxy.config_roles import RolesAnywhereConfig
+from imds_proxy.config.roles import RolesAnywhereConfig
 from support.roles_anywhere import PROFILE, ROLE, TRUST_ANCHOR
 
 

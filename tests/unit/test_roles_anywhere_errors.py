@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from imds_proxy.clock import skew_advice
-from imds_proxy.config_roles import RolesAnywhereConfig
+from imds_proxy.config.roles import RolesAnywhereConfig
 from imds_proxy.errors import Denied, Invalid, Throttled, Unreachable
-from imds_proxy.sources.roles_anywhere_errors import Call, translate, trust_statement
-from imds_proxy.sources.web import Answer
+from imds_proxy.host.clock import skew_advice
+from imds_proxy.host.http_client import Answer
+from imds_proxy.sources.roles_anywhere.refusals import Call, translate, trust_statement
 from support.roles_anywhere import PROFILE, ROLE, TRUST_ANCHOR
 
 SETTINGS = RolesAnywhereConfig(
@@ -142,6 +142,7 @@ def test_the_error_may_be_named_in_the_body():
 
 def test_a_host_with_a_certificate_alone_pays_for_no_botocore():
     """It costs 300 ms and 11 MB, and no call here goes through it."""
-    code = "import sys, imds_proxy.sources.roles_anywhere; print({'botocore', 'pkcs11', 'moto'} & sys.modules.keys())"
+    code = "import sys, imds_proxy.sources.roles_anywhere.source"
+    code += "; print({'botocore', 'pkcs11', 'moto'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()"

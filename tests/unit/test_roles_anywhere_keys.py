@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import PrivateFormat
 
-from imds_proxy.config_roles import RolesAnywhereConfig
+from imds_proxy.config.roles import RolesAnywhereConfig
 from imds_proxy.errors import Denied, Invalid, SourceError
-from imds_proxy.sources import key_files, key_pair
-from imds_proxy.sources.certificate import of_pem
+from imds_proxy.sources.roles_anywhere import key_files, key_pair
+from imds_proxy.sources.roles_anywhere.certificate import of_pem
 from support.certificates import DAY, KEYS, Authority, Issued, as_read, put
 from support.roles_anywhere import PROFILE, ROLE, TRUST_ANCHOR
 

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_proxy.sources.certificate import of_pem
-from imds_proxy.sources.key_pair import KeyPair
-from imds_proxy.sources.web import WebRequest
-from imds_proxy.sources.x509_signature import canonical_query, canonical_request, signed, string_to_sign
+from imds_proxy.host.http_client import WebRequest
+from imds_proxy.sources.roles_anywhere.certificate import of_pem
+from imds_proxy.sources.roles_anywhere.key_pair import KeyPair
+from imds_proxy.sources.roles_anywhere.sigv4_x509 import canonical_query, canonical_request, signed, string_to_sign
 from support.certificates import Authority
 
 KEY = b"""-----BEGIN PRIVATE KEY-----

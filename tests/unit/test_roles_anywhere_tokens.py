@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from imds_proxy.errors import Denied, Invalid, SourceError, Unreachable
-from imds_proxy.sources import pkcs11
+from imds_proxy.sources.roles_anywhere import pkcs11
 from support.certificates import KEYS
 from support.softhsm import MODULE, PIN, SoftHsm, needs_softhsm
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PAGES = sorted((DEPLOY / "runtimes").glob("*.md"))

@@ -1,4 +1,4 @@
-"""Where AWS is called: where stock botocore would, with the data that is kept (sources/lean_endpoints.py)."""
+"""Where AWS is called: where stock botocore would, with the data that is kept (aws/lean_endpoints.py)."""
 
 import json
 import re
@@ -12,15 +12,15 @@ from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader
 
 from imds_proxy import partitions
+from imds_proxy.aws.kept_clients import Endpoint
+from imds_proxy.aws.lean_endpoints import SERVICES, lean_loader
+from imds_proxy.aws.session import AwsChain
+from imds_proxy.aws.signing_guard import signing
+from imds_proxy.base_key.access_keys import KeyPair, User
 from imds_proxy.base_key.iam import Iam
-from imds_proxy.base_key.keys import KeyPair, User
-from imds_proxy.clock import Clock
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import ImdsProxyError
-from imds_proxy.sources.aws_chain import AwsChain
-from imds_proxy.sources.kept_clients import Endpoint
-from imds_proxy.sources.lean_endpoints import SERVICES, lean_loader
-from imds_proxy.sources.signing_guard import signing
+from imds_proxy.host.clock import Clock
 
 CALLS = {
     "sts": ("get_caller_identity", {}),

@@ -1,4 +1,4 @@
-"""Which saved sessions are served again, and which go (renewal/saved.py, session_shape.py; roles.py)."""
+"""Which saved sessions are served again, and which go (renewal/disk_cache.py, session_shape.py; roles.py)."""
 
 import asyncio
 import socket
@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.state_dir import StateError
+from imds_proxy.renewal.roles import Roles
 from imds_proxy.renewal.session_shape import session_shape
-from imds_proxy.roles import Roles
-from imds_proxy.state import StateError
 from imds_proxy.telemetry.stats import RenewalStats
 from support.on_demand import Aws
 from support.plane import credentials, role_table
@@ -144,7 +144,7 @@ def test_the_names_up_the_chain_count(host):
 
 def test_a_name_that_cannot_be_made_is_no_error(host, monkeypatch):
     """The source says what is wrong with it, at each attempt."""
-    monkeypatch.setattr("imds_proxy.sources.session_name._MACHINE_ID_FILES", ())
+    monkeypatch.setattr("imds_proxy.aws.session_name._MACHINE_ID_FILES", ())
     assert shape_of(config(**role(session_name="{machine_id}"))).session_name == "{machine_id}"
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from imds_proxy.host import machine_id
 from imds_proxy.host.machine_id import read_machine_id, stable_machine_id
+from imds_proxy.host.state_dir import open_state_dir
 from imds_proxy.renewal.encryption import Aes256Gcm
 from imds_proxy.renewal.saved_key import CREDENTIAL, open_saved_sessions
 from imds_proxy.renewal.seal import Seal, SealError, derive
-from imds_proxy.state import open_state_dir
 from support.plane import credentials
 from support.saved import KEY, session_file, shape
 

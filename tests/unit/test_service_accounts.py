@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from imds_proxy.callers import signing_keys
 from imds_proxy.callers.caller import ServiceAccount
-from imds_proxy.callers.key_set import KeySet
-from imds_proxy.callers.service_accounts import KeysMissing, NotAccepted, ServiceAccounts
-from imds_proxy.config_callers import ServiceAccountsConfig
+from imds_proxy.callers.kubernetes import jwks
+from imds_proxy.callers.kubernetes.jwks_refresh import KeySet
+from imds_proxy.callers.kubernetes.verifier import KeysMissing, NotAccepted, ServiceAccounts
+from imds_proxy.config.grants import ServiceAccountsConfig
 from imds_proxy.errors import Invalid
 from support.kubernetes import AUDIENCE, ISSUER, Cluster, Key, keyed, signed, unsigned
 from support.virtual_time import run
@@ -35,7 +35,7 @@ def accounts(*entries, **settings):
     found = ServiceAccounts()
     found._settings = ServiceAccountsConfig(**{"issuer": ISSUER, "jwks_file": "/nonexistent"} | settings)
     content = json.dumps({"keys": entries or [key.jwk() for key in KEYS.values()]}).encode()
-    found._keys = KeySet(found._settings, signing_keys.parse(content, "the key set"))
+    found._keys = KeySet(found._settings, jwks.parse(content, "the key set"))
     return found
 
 
@@ -379,14 +379,14 @@ def test_the_last_character_of_a_signature_has_one_form(name):
 def test_an_entry_that_is_no_public_signing_key_is_ignored(members):
     """The others of the set are used."""
     other = KEYS["ES256"]
-    found = signing_keys.parse(json.dumps({"keys": [KEYS["RS256"].jwk(**members), other.jwk()]}).encode(), "x")
+    found = jwks.parse(json.dumps({"keys": [KEYS["RS256"].jwk(**members), other.jwk()]}).encode(), "x")
     assert (list(found.keys), found.ignored) == ([other.id], 1)
 
 
 def test_a_private_or_a_small_key_is_ignored():
     """Whoever reads the set could sign with the one, and whoever computes with the other."""
     content = json.dumps({"keys": [KEYS["RS256"].private_jwk(), Key(size=1024).jwk(), "x", None, []]}).encode()
-    found = signing_keys.parse(content, "x")
+    found = jwks.parse(content, "x")
     assert (dict(found.keys), found.ignored) == ({}, 5)
 
 
@@ -397,7 +397,7 @@ def test_a_private_or_a_small_key_is_ignored():
 )
 def test_what_is_no_key_set_is_told(content):
     with pytest.raises(Invalid, match="the place holds no JSON Web Key Set"):
-        signing_keys.parse(content, "the place")
+        jwks.parse(content, "the place")
 
 
 # What is not there yet
@@ -513,7 +513,9 @@ def test_a_missing_extra_is_named(module, package):
 
 def test_nothing_heavy_is_imported_for_nothing():
     """Most hosts have no pods."""
-    script = "import imds_proxy.callers.service_accounts, imds_proxy.callers.token_files, sys; print(*sys.modules)"
+    script = (
+        "import imds_proxy.callers.kubernetes.verifier, imds_proxy.callers.grant_token_files, sys; print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert not {"jwt", "cryptography", "aiohttp"} & set(done.stdout.split())
 

@@ -1,4 +1,4 @@
-"""The role session name (sources/session_name.py)."""
+"""The role session name (aws/session_name.py)."""
 
 import re
 import socket
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_proxy.aws import session_name
+from imds_proxy.aws.session_name import render
 from imds_proxy.errors import Invalid
-from imds_proxy.sources import session_name
-from imds_proxy.sources.session_name import render
 
 ALLOWED = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")  # AssumeRole, RoleSessionName
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from imds_proxy.clock import Clock
-from imds_proxy.config_file import parse
-from imds_proxy.config_roles import ROLE_TABLES
+from imds_proxy.config.reader import parse
+from imds_proxy.config.roles import ROLE_TABLES
 from imds_proxy.errors import Invalid
+from imds_proxy.host.clock import Clock
 from imds_proxy.sources import Source, obtain
 from imds_proxy.sources.factory import SourceFactory
 from support.plane import credentials, role_table

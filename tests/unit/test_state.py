@@ -1,4 +1,4 @@
-"""The state directory and what is saved in it (state.py, renewal/saved.py)."""
+"""The state directory and what is saved in it (state.py, renewal/disk_cache.py)."""
 
 import os
 import stat
@@ -8,9 +8,9 @@ import pytest
 
 from imds_proxy.cli.check_paths import findings
 from imds_proxy.cli.check_user import judge
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 from imds_proxy.host.path_walk import ANYONE
-from imds_proxy.state import StateError, default_state_dir, open_state_dir, private_folder
+from imds_proxy.host.state_dir import StateError, default_state_dir, open_state_dir, private_folder
 from support.plane import credentials
 from support.saved import saved_sessions, shape
 

@@ -1,4 +1,4 @@
-"""What STS and botocore say, as one of four outcomes with what to do about it (sources/sts_errors.py)."""
+"""What STS and botocore say, as one of four outcomes with what to do about it (aws/refusals.py)."""
 
 import json
 
@@ -7,16 +7,10 @@ import pytest
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
+from imds_proxy.aws.call import Call
+from imds_proxy.aws.guarded_http import UnsafeAnswerError
+from imds_proxy.aws.refusals import chain_error, no_base_credentials, principal, translate, trust_statement
 from imds_proxy.errors import Denied, Invalid, Throttled, Unreachable
-from imds_proxy.sources.aws_call import Call
-from imds_proxy.sources.aws_http import UnsafeAnswerError
-from imds_proxy.sources.sts_errors import (
-    chain_error,
-    no_base_credentials,
-    principal,
-    translate,
-    trust_statement,
-)
 
 USER = "arn:aws:iam::123456789012:user/host"
 ROLE = "arn:aws:iam::123456789012:role/Deploy"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from imds_proxy.addresses import DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN
-from imds_proxy.sockets import open_listener
-from imds_proxy.systemd import Notifier, PassedSocket, assign, passed_sockets, warn_of_unused
+from imds_proxy.host.listening_sockets import open_listener
+from imds_proxy.host.systemd import Notifier, PassedSocket, assign, passed_sockets, warn_of_unused
 from support.log_lines import logged
 
 UNITS = Path(__file__).parents[2] / "deploy/systemd"

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 
 from imds_proxy.callers.caller import ServiceAccount
-from imds_proxy.config_file import parse
-from imds_proxy.config_roles import SERVICE_ACCOUNT_TAGS
+from imds_proxy.config.reader import parse
+from imds_proxy.config.roles import SERVICE_ACCOUNT_TAGS
 from imds_proxy.errors import ConfigError
-from imds_proxy.renewal.demand import Demand
+from imds_proxy.renewal.caller_sessions import MOST_SESSIONS, TaggedSessions
+from imds_proxy.renewal.idle_timer import Demand
 from imds_proxy.renewal.keeper import Keeper
-from imds_proxy.roles import Roles
-from imds_proxy.tagged_sessions import MOST_SESSIONS, TaggedSessions
+from imds_proxy.renewal.roles import Roles
 from imds_proxy.telemetry.stats import RenewalStats
 from support.on_demand import HOUR, IDLE_AFTER, Aws, in_virtual_time
 from support.plane import role_table

@@ -12,11 +12,11 @@ import weakref
 import pytest
 
 from imds_proxy.base_key.task import BaseKeyTask
-from imds_proxy.clock import Clock
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.threads import OneByOne, cancel_and_wait, in_thread
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.sources import Source
 from imds_proxy.telemetry.stats import RenewalStats
-from imds_proxy.threads import OneByOne, cancel_and_wait, in_thread
 
 
 def raise_key_error():

@@ -1,4 +1,4 @@
-"""The token files that grants name (callers/token_files.py)."""
+"""The token files that grants name (callers/grant_token_files.py)."""
 
 import asyncio
 import os
@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from imds_proxy.callers import token_files
-from imds_proxy.callers.token_files import TokenFiles
+from imds_proxy.callers import grant_token_files
+from imds_proxy.callers.grant_token_files import TokenFiles
 from support.certificates import put
 from support.log_lines import logged
 
@@ -147,7 +147,7 @@ async def test_a_folder_is_not_made(files, tmp_path, lines):
 
 
 async def test_a_file_that_could_not_be_made_is_tried_again(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("imds_proxy.callers.token_files._RETRY", 0.2)
+    monkeypatch.setattr("imds_proxy.callers.grant_token_files._RETRY", 0.2)
     path = tmp_path / "shop" / "token"
     await files.follow([str(path)])
     path.parent.mkdir()
@@ -168,9 +168,9 @@ async def test_what_is_no_file_does_not_hold_the_start_up(files, tmp_path, lines
 
 async def test_a_file_that_hangs_is_not_tried_yet(files, tmp_path, monkeypatch):
     """Its token would be a wrong one, and a 401 sends some SDKs on to another identity."""
-    goes_on, read = threading.Event(), token_files._read_or_make
-    monkeypatch.setattr(token_files, "_PATIENCE", 0.05)
-    monkeypatch.setattr(token_files, "_read_or_make", lambda path: goes_on.wait(10) and read(path))
+    goes_on, read = threading.Event(), grant_token_files._read_or_make
+    monkeypatch.setattr(grant_token_files, "_PATIENCE", 0.05)
+    monkeypatch.setattr(grant_token_files, "_read_or_make", lambda path: goes_on.wait(10) and read(path))
     path = put(tmp_path / "token", TOKEN)
     assert not files.ready
     await files.follow([path])

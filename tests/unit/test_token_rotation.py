@@ -6,11 +6,11 @@ import stat
 
 import pytest
 
-from imds_proxy.callers import token_files, token_rotation
-from imds_proxy.callers.token_files import TokenFiles
+from imds_proxy.callers import grant_token_files, token_rotation
+from imds_proxy.callers.grant_token_files import TokenFiles
 from imds_proxy.callers.token_rotation import rotate
 from imds_proxy.cli.rotate_tokens import token_files as chosen
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 from imds_proxy.errors import ConfigError, ImdsProxyError
 from support.certificates import put
 from support.log_lines import logged
@@ -39,7 +39,7 @@ async def until(condition, seconds=5.0):
 
 async def test_a_rotated_token_is_taken_before_a_container_can_show_it(files, tmp_path, monkeypatch):
     """A 401 in that moment sends some SDKs on to the role of the host (PROTOCOL.md 28)."""
-    monkeypatch.setattr(token_files, "_GRACE", 0.5)
+    monkeypatch.setattr(grant_token_files, "_GRACE", 0.5)
     path = made(tmp_path / "web.token", TOKEN)
     await files.follow([str(path)])
     rotating, refused = asyncio.create_task(asyncio.to_thread(rotate, [path])), []
@@ -74,7 +74,7 @@ async def test_a_token_that_is_replaced_without_a_word_holds_no_more(files, tmp_
 async def test_what_is_announced_is_not_believed_of_everybody(files, tmp_path):
     """A file that others may write would let them in."""
     path = made(tmp_path / "web.token", TOKEN)
-    put(token_files.announcement(path), token_files.hashlib.sha256(TOKEN[::-1]).hexdigest().encode(), 0o666)
+    put(grant_token_files.announcement(path), grant_token_files.hashlib.sha256(TOKEN[::-1]).hexdigest().encode(), 0o666)
     await files.follow([str(path)])
     assert files.match(TOKEN[::-1]) is None
     assert files.match(TOKEN) == str(path)

@@ -1,12 +1,12 @@
-"""Session tokens (metadata/tokens.py)."""
+"""Session tokens (metadata/session_tokens.py)."""
 
 import stat
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_proxy.metadata.tokens import LONGEST_TTL, SessionTokens, load_or_make_key
-from imds_proxy.state import open_state_dir
+from imds_proxy.host.state_dir import open_state_dir
+from imds_proxy.metadata.session_tokens import LONGEST_TTL, SessionTokens, load_or_make_key
 
 TOKENS = SessionTokens(b"k" * 32)
 NOW = 1_800_000_000.5

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from imds_proxy.clock import Clock
 from imds_proxy.errors import Unreachable
+from imds_proxy.host.clock import Clock
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.renewal.turns import DEFAULT, EARLY, LOCAL_PAUSE, ORDINARY, PAUSE, URGENT, Turns
 from imds_proxy.sources import Source

@@ -9,9 +9,9 @@ import pytest
 
 from imds_proxy.callers import cgroups, units
 from imds_proxy.callers.cgroups import cgroup_root, hindrance, instances, read_units
-from imds_proxy.callers.remarks import remarks
+from imds_proxy.callers.grant_warnings import remarks
 from imds_proxy.callers.units import Units
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 from support.plane import role_table
 
 NGINX = frozenset({"nginx.service"})

@@ -4,20 +4,21 @@ import json
 
 import pytest
 
-from imds_proxy import config_file
-from imds_proxy.callers import key_set, token_files
-from imds_proxy.cli.environment import shadowing_profile
+from imds_proxy.aws import files
+from imds_proxy.aws.setting_error import SettingError
+from imds_proxy.callers import grant_token_files
+from imds_proxy.callers.kubernetes import jwks_refresh
+from imds_proxy.cli.sdk_environment import shadowing_profile
 from imds_proxy.cli.status_check import _control_plane
-from imds_proxy.clock import Clock
-from imds_proxy.codedeploy import agent, credentials_file, onpremises, setup
-from imds_proxy.config_http import HttpConfig
+from imds_proxy.codedeploy import agent, agent_credentials, onpremises, setup
+from imds_proxy.config import reader as config_file
+from imds_proxy.config.http_role import HttpConfig
 from imds_proxy.errors import ConfigError, ImdsProxyError
 from imds_proxy.host import utf8
-from imds_proxy.sources import aws_files
-from imds_proxy.sources.files import read_file
-from imds_proxy.sources.host_settings import SettingError
-from imds_proxy.sources.http import Http
-from imds_proxy.sources.oidc_token import read_token
+from imds_proxy.host.clock import Clock
+from imds_proxy.host.read_private import read_file
+from imds_proxy.sources.http.source import Http
+from imds_proxy.sources.web_identity.oidc_token import read_token
 
 TOKEN = "a-token-of-many-characters"
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJpIn0.c2ln"
@@ -53,11 +54,11 @@ READERS = {
     "the agent's settings": (":log_dir: '/var/log'\n", agents_settings),
     "whatever a source reads": (TOKEN, lambda path: read_file("deploy", str(path), "token", private=True)),
     "token of http": (TOKEN, http_token),
-    "token of a role": (TOKEN, token_files._read),
-    "token for the key set": (TOKEN, lambda path: key_set._authorization(str(path))),
-    "key set": (KEYS, lambda path: json.loads(key_set._read_keys(str(path)))),
+    "token of a role": (TOKEN, grant_token_files._read),
+    "token for the key set": (TOKEN, lambda path: jwks_refresh._authorization(str(path))),
+    "key set": (KEYS, lambda path: json.loads(jwks_refresh._read_keys(str(path)))),
     "web identity token": (JWT, lambda path: read_token("deploy", path.read_bytes(), "it").secret.reveal()),
-    "web identity token of the AWS chain": (f"{JWT}\n", lambda path: aws_files.token_of(str(path))()),
+    "web identity token of the AWS chain": (f"{JWT}\n", lambda path: files.token_of(str(path))()),
 }
 
 
@@ -106,9 +107,9 @@ def test_a_config_in_another_encoding_says_what_to_do(written):
 
 def test_the_agent_does_not_read_past_a_mark(written):
     """The doctor would say that all is well, and the agent has no credentials."""
-    assert credentials_file.load(written(INI.encode())).key
+    assert agent_credentials.load(written(INI.encode())).key
     with pytest.raises(ConfigError, match="begins with a byte order mark, which the agent does not read past"):
-        credentials_file.load(written(b"\xef\xbb\xbf" + INI.encode()))
+        agent_credentials.load(written(b"\xef\xbb\xbf" + INI.encode()))
 
 
 def test_files_of_bytes_are_left_as_they_are(written):

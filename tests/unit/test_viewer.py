@@ -4,7 +4,7 @@ import pytest
 
 from imds_proxy.admin.viewer import EVERYTHING, HEALTH, View, Viewers
 from imds_proxy.callers.caller import Caller
-from imds_proxy.config_file import parse
+from imds_proxy.config.reader import parse
 
 ADMIN = "127.0.0.1:9338"
 LISTEN = ["127.0.0.1:1338", "169.254.170.2:80", "systemd:there"]

@@ -1,4 +1,4 @@
-"""Files that something else keeps fresh: read, and told of when they change (sources/watched_files.py)."""
+"""Files that something else keeps fresh: read, and told of when they change (host/watched_files.py)."""
 
 import asyncio
 import threading
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imds_proxy.host import file_lane
-from imds_proxy.sources.watched_files import WatchedFiles
+from imds_proxy.host.watched_files import WatchedFiles
 
 
 def write(path, content=b"x", mode=0o600):

@@ -1,4 +1,4 @@
-"""What goes wrong before or while a service other than STS is asked, sorted (sources/web.py)."""
+"""What goes wrong before or while a service other than STS is asked, sorted (host/http_client.py)."""
 
 import errno
 
@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from imds_proxy.errors import Invalid, Unreachable
-from imds_proxy.sources.web import WebRequest, _translate, ask
+from imds_proxy.host.http_client import WebRequest, _translate, ask
 
 PLACE = "https://rolesanywhere.eu-west-1.amazonaws.com/sessions"
 

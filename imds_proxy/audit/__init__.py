@@ -1,0 +1,1 @@
+"""Who was given which credentials, and who was refused: one line each."""

@@ -1,0 +1,1 @@
+"""Sessions, clients and calls of AWS, and what its refusals mean."""

@@ -1,0 +1,1 @@
+"""Service accounts of Kubernetes: their tokens and the cluster's keys."""

@@ -1,0 +1,1 @@
+"""Credentials from IAM Roles Anywhere, by an X.509 certificate."""

@@ -1,0 +1,1 @@
+"""Credentials for an OpenID Connect token."""
