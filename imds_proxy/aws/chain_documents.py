@@ -16,10 +16,10 @@ import dateutil.parser  # type: ignore[import-untyped]  # as botocore reads a ti
 from botocore.utils import JSONFileCache
 
 from imds_proxy.aws.ini_text import in_words
+from imds_proxy.credentials import ISO_TIME
 from imds_proxy.errors import Denied, Invalid
 from imds_proxy.host import access_advice, utf8
 from imds_proxy.host.utf8 import NotUtf8Error
-from imds_proxy.sources.credential_documents import ISO_TIME
 
 _EXPIRES, _REGISTRATION_EXPIRES = "expiresAt", "registrationExpiresAt"
 ENVIRONMENT_EXPIRATION: Final = "AWS_CREDENTIAL_EXPIRATION"

@@ -24,6 +24,14 @@ _KINDS: Final = {
     configparser.MissingSectionHeaderError: "no [profile] above the first key",
 }
 
+EXPIRATIONS: Final = (
+    "x_security_token_expires",
+    "aws_session_expiration",
+    "aws_expiration",
+    "aws_credential_expiration",
+    "expiration",
+)
+
 
 class IniError(ImdsProxyError):
     """botocore would not read it; the message says why and in which line, to go on after the file's name."""

@@ -9,6 +9,7 @@ import json
 import re
 from typing import Any, Final, NamedTuple
 
+from imds_proxy.errors import Invalid
 from imds_proxy.host.redaction import hidden
 
 
@@ -98,6 +99,18 @@ def other_document(document: Any, shape: str, source: str) -> Other | None:
     if kind is None or kind == shape or (kind, shape) == ("imds", "container"):
         return None
     return Other(f"this is {_NAMES[kind]}, not the {shape} document", _advice(kind, shape, source))
+
+
+def check_kind(output: bytes, place: str) -> None:
+    """Raise Invalid where a credential_process printed another document; what else is wrong with it botocore says."""
+    try:
+        document = json.loads(output)
+    except (ValueError, RecursionError):
+        other = other_text(output, "process", "process")
+    else:
+        other = other_document(document, "process", "process")
+    if other is not None:
+        raise Invalid(f"{place}: {other.what}", other.advice)
 
 
 def _advice(kind: str, shape: str, source: str) -> str:

@@ -10,8 +10,8 @@ from botocore.exceptions import InvalidConfigError
 from imds_proxy.aws import files
 from imds_proxy.aws.chain_documents import SsoCache, check_environment, helper_document
 from imds_proxy.aws.login import with_login
+from imds_proxy.aws.other_documents import check_kind
 from imds_proxy.host.run_command import run_command
-from imds_proxy.sources.credential_documents import check_kind
 
 _METADATA_PROVIDERS: Final = ("iam-role", "container-role")
 _PROCESS_TIME_LIMIT: Final = 15.0

@@ -14,6 +14,7 @@ from typing import Final
 
 from imds_proxy import access_key
 from imds_proxy.aws.ini_text import IniError, lines, parse
+from imds_proxy.aws.shared_credentials import Sections, reads, sections_of
 from imds_proxy.base_key.access_keys import KeyPair
 from imds_proxy.base_key.words import LABEL, told
 from imds_proxy.credentials import Secret
@@ -23,7 +24,6 @@ from imds_proxy.host.atomic_file import Access
 from imds_proxy.host.read_private import read_file
 from imds_proxy.host.redaction import hidden
 from imds_proxy.host.utf8 import NotUtf8Error
-from imds_proxy.output_files.ini import Sections, reads, sections_of
 
 ID, SECRET = "aws_access_key_id", "aws_secret_access_key"
 _TOKENS: Final = ("aws_session_token", "aws_security_token")

@@ -6,7 +6,7 @@ from typing import Any
 
 from imds_proxy.cli import daemon_client, env
 from imds_proxy.cli import options as shared
-from imds_proxy.credentials import process_document
+from imds_proxy.documents import process_document
 
 
 def register(verbs: Any) -> None:

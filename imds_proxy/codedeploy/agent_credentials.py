@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from imds_proxy.access_key import SWAPPED, are_swapped, hint
+from imds_proxy.credentials import parse_time
 from imds_proxy.errors import ConfigError
 from imds_proxy.host import utf8
 from imds_proxy.host.utf8 import NotUtf8Error
-from imds_proxy.sources.credential_documents import parse_time
 
 _PROFILE: Final = "default"
 _FIELDS: Final = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")

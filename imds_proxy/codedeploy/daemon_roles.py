@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from imds_proxy.codedeploy.onpremises import session_arn_mistake
+from imds_proxy.credentials import parse_time
 from imds_proxy.errors import ImdsProxyError
-from imds_proxy.sources.credential_documents import parse_time
 
 SHORTEST_LIFE: Final = 30 * 60
 """Seconds. The agent believes what it has read for as long (CODEDEPLOY.md), so a session has to live longer."""

@@ -5,8 +5,8 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
+from imds_proxy.backoff import wait_after_failure
 from imds_proxy.errors import ListenError
-from imds_proxy.renewal.schedule import wait_after_failure
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from imds_proxy.credentials import Credentials, imds_document, process_document, timestamp
+from imds_proxy.aws.shared_credentials import replaced
+from imds_proxy.credentials import Credentials, timestamp
+from imds_proxy.documents import imds_document, process_document
 from imds_proxy.errors import FileError
 from imds_proxy.host import utf8
 from imds_proxy.host.utf8 import NotUtf8Error
-from imds_proxy.output_files.ini import replaced
 
 # A file of assignments is read by shells, some of them root's: nothing that means anything to one may get into it.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9+/=_.,:@%~-]+")

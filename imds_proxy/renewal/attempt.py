@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
-from imds_proxy.credentials import Credentials, Documents, documents, timestamp
+from imds_proxy.credentials import Credentials, timestamp
+from imds_proxy.documents import Documents, documents
 from imds_proxy.errors import Invalid, Unreachable
 from imds_proxy.renewal.schedule import ENOUGH
 

@@ -8,17 +8,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from imds_proxy.backoff import RETRY_FIRST, wait_for_next, wait_on_request
 from imds_proxy.credentials import Credentials
 from imds_proxy.errors import Invalid, SourceError, Throttled, Unreachable
 from imds_proxy.host.clock import Clock
 from imds_proxy.renewal import log_events
 from imds_proxy.renewal.attempt import Failure, Held, check_life_left, check_lives_longer, is_same_session
 from imds_proxy.renewal.attempts import Attempts
-from imds_proxy.renewal.backoff import wait_for_next, wait_on_request
 from imds_proxy.renewal.idle_timer import Demand
 from imds_proxy.renewal.next_attempt import NextAttempt, changed
 from imds_proxy.renewal.plan import plan_another, plan_renewal
-from imds_proxy.renewal.schedule import RETRY_FIRST
 from imds_proxy.renewal.turns import LOCAL_PAUSE, ORDINARY, PAUSE, Turns
 from imds_proxy.sources import Source, obtain, unexpected
 from imds_proxy.telemetry.stats import CertificateStats, RenewalStats, SessionTimes

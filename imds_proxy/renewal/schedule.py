@@ -28,10 +28,6 @@ OFTEN = 1 / 8
 LEFT_IN_A_FILE = 31 * 60.0
 SHORTEST_AGE = 60.0
 
-RETRY_FIRST, RETRY_LONGEST = 1.0, 60.0
-# Somebody has to change something at AWS before a denial goes away.
-DENIED_FIRST, DENIED_LONGEST = 30.0, 300.0
-
 
 def renewal_age(life: float, chance: float, max_age: float | None = None, least: float = 0.0) -> float:
     """How old credentials of a given life become before they are renewed.
@@ -92,16 +88,3 @@ def wait_for_another(
     elif again:
         wait = min(wait, step)
     return max(wait * (1 - JITTER * chance), SHORTEST_WAIT)
-
-
-def wait_after_failure(failures: int, chance: float, *, denied: bool) -> float:
-    """Exponential backoff with jitter over its whole width, from 1 to 60 s; after a denial from 30 s to 5 min.
-
-    Args:
-        failures: In a row, at least 1.
-        chance: Uniform in [0, 1).
-        denied: Whether AWS said no, and somebody has to change something before it says yes.
-    """
-    first, longest = (DENIED_FIRST, DENIED_LONGEST) if denied else (RETRY_FIRST, RETRY_LONGEST)
-    ceiling = min(first * 2.0 ** min(failures, 16), longest)
-    return first + (ceiling - first) * chance

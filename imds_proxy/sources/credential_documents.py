@@ -11,11 +11,10 @@ using AWS IoT Core credential provider" of the IoT Core guide, "AWS secrets engi
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from imds_proxy.aws.other_documents import other_document, other_text, safe_code, wanted
-from imds_proxy.credentials import Credentials, Secret
+from imds_proxy.credentials import ISO_TIME, Credentials, Secret, parse_time
 from imds_proxy.errors import Denied, Invalid
 from imds_proxy.sources.interface import LONGEST_LIFE
 
@@ -28,7 +27,6 @@ _VALUE: Final = re.compile(r"[!-~]+")
 _ACCOUNT: Final = re.compile(r"\d{12}", re.ASCII)
 _ROLE_ARN: Final = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
 _SESSION_ARN: Final = re.compile(r"arn:aws[a-z-]*:sts::\d{12}:(assumed-role|federated-user)/[\w+=,.@/:-]+", re.ASCII)
-ISO_TIME: Final = "time in ISO 8601 with its zone, such as 2026-01-01T00:00:00Z"
 _NEVER: Final = 1e11  # seconds: three thousand years
 
 
@@ -84,29 +82,6 @@ def parse(shape: str, body: bytes, *, role: str, origin: str, now: float, source
         Denied: It says that there are no credentials.
     """
     return _Document(shape, body, f'role "{role}": {origin}', source).credentials(now)
-
-
-def check_kind(output: bytes, place: str) -> None:
-    """Raise Invalid where a credential_process printed another document; what else is wrong with it botocore says."""
-    try:
-        document = json.loads(output)
-    except (ValueError, RecursionError):
-        other = other_text(output, "process", "process")
-    else:
-        other = other_document(document, "process", "process")
-    if other is not None:
-        raise Invalid(f"{place}: {other.what}", other.advice)
-
-
-def parse_time(text: object) -> float | None:
-    """`ISO_TIME` as seconds since the epoch; None for anything else: without a zone, it would be a guess."""
-    if not isinstance(text, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC).timestamp() if moment.tzinfo else None
-    except (ValueError, OverflowError):
-        return None
 
 
 class _Document:

@@ -1,16 +1,11 @@
-"""Config to source.
-
-`source = "web-identity"` is made by `make` of `web_identity.py`: each module is imported when a config first names it,
-so that a host pays for what it uses.
-"""
+"""Config to source. Each source's module is imported when a config first names it: a host pays for what it uses."""
 
 import asyncio
 import contextlib
-import importlib
 import logging
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imds_proxy.aws.region import named_region
 from imds_proxy.aws.settings import find_variants
@@ -73,7 +68,7 @@ class SourceFactory:
             self._variants = find_variants(lambda: self._chain)
         for settings in config.roles.values():
             try:
-                importlib.import_module(_module(settings))
+                maker(settings)
             except ModuleNotFoundError as error:  # `make` tells of it
                 how_to_install(settings.source, str(error.name))
             except Exception:  # noqa: BLE001, S110 - the same
@@ -87,16 +82,15 @@ class SourceFactory:
         chain, tls, watcher = (lambda: self._chain), self._tls, self._watcher
         context = Context(self._clock, chain, self.region, parent, tls, watcher, self._variants)
         try:
-            source: Source = importlib.import_module(_module(settings)).make(name, settings, context)
+            return maker(settings)(name, settings, context)
         except ModuleNotFoundError as error:
             return _Unusable(not_installed(name, settings.source, str(error.name)))
         except Exception as error:  # noqa: BLE001 - the other roles go on
             return _Unusable(unexpected(name, error))
-        return source
 
     @cached_property
     def _chain(self) -> "AwsChain":
-        from imds_proxy.aws.session import AwsChain  # noqa: PLC0415 - 300 ms and 11 MB, where they are needed
+        from imds_proxy.aws.session import AwsChain  # 300 ms and 11 MB, where they are needed
 
         return AwsChain()
 
@@ -122,10 +116,39 @@ def not_installed(role: str, source: str, module: str) -> Invalid:
 def judge(name: str, settings: RoleConfig) -> None:
     """Raise Invalid where the extra of a role's source is not installed."""
     try:
-        importlib.import_module(_module(settings))
+        maker(settings)
     except ModuleNotFoundError as error:
         raise not_installed(name, settings.source, str(error.name)) from None
 
 
-def _module(settings: RoleConfig) -> str:
-    return f"imds_proxy.sources.{settings.source.replace('-', '_')}"
+def maker(settings: RoleConfig) -> Callable[[str, Any, Context], Source]:
+    """`make` of a role's source. Raises ModuleNotFoundError where its extra is not installed."""
+    match settings.source:
+        case "assume-role":
+            from imds_proxy.sources.assume_role import make as assume_role
+
+            return assume_role
+        case "roles-anywhere":
+            from imds_proxy.sources.roles_anywhere.source import make as roles_anywhere
+
+            return roles_anywhere
+        case "web-identity":
+            from imds_proxy.sources.web_identity.source import make as web_identity
+
+            return web_identity
+        case "process":
+            from imds_proxy.sources.process import make as process
+
+            return process
+        case "file":
+            from imds_proxy.sources.file import make as file
+
+            return file
+        case "http":
+            from imds_proxy.sources.http.source import make as http
+
+            return http
+        case _:
+            from imds_proxy.sources.ambient import make as ambient
+
+            return ambient

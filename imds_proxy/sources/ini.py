@@ -9,23 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from imds_proxy.aws.ini_text import IniError, parse
-from imds_proxy.credentials import Credentials, Secret
+from imds_proxy.aws.ini_text import EXPIRATIONS, IniError, parse
+from imds_proxy.credentials import ISO_TIME, Credentials, Secret, parse_time
 from imds_proxy.errors import Invalid
 from imds_proxy.host import utf8
 from imds_proxy.host.redaction import hidden
 from imds_proxy.host.utf8 import NotUtf8Error
-from imds_proxy.sources.credential_documents import ISO_TIME, parse_time
 
 # AWS has no key for it. These are written by saml2aws, okta-aws-cli and gimme-aws-creds (the first), aws-google-auth,
 # aws-azure-login, aws-mfa and AWSume (the last).
-EXPIRATIONS: Final = (
-    "x_security_token_expires",
-    "aws_session_expiration",
-    "aws_expiration",
-    "aws_credential_expiration",
-    "expiration",
-)
 _TOKENS: Final = ("aws_session_token", "aws_security_token")
 _VALUE: Final = re.compile(r"[!-~]+")
 _ACCOUNT: Final = re.compile(r"\d{12}", re.ASCII)

@@ -10,12 +10,12 @@ from botocore.exceptions import ConfigParseError
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from imds_proxy.aws.shared_credentials import _OURS
 from imds_proxy.base_key.access_keys import KeyPair
 from imds_proxy.base_key.key_file import CredentialsFile
 from imds_proxy.credentials import Secret
 from imds_proxy.errors import FileError, SourceError
 from imds_proxy.output_files import formats
-from imds_proxy.output_files.ini import _OURS
 from support.fuzzing import changed, examples, outcome
 from support.plane import credentials
 

@@ -18,11 +18,11 @@ SECONDS = 60.0  # of the race
 KEEP = """
 import asyncio, collections, json, sys, time
 from pathlib import Path
-from imds_proxy.clock import Clock
-from imds_proxy.config_files import OutputFileConfig
+from imds_proxy.host.clock import Clock
+from imds_proxy.config.output_files import OutputFileConfig
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import FileError
-from imds_proxy.files.output import Output
+from imds_proxy.output_files.output_file import Output
 from imds_proxy.telemetry.stats import FileStats
 
 folder, owner, seconds = sys.argv[1:]

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from imds_proxy.backoff import REFUSED_AGAIN, SPREAD
 from imds_proxy.errors import Denied
-from imds_proxy.renewal.backoff import REFUSED_AGAIN, SPREAD
 from imds_proxy.sources import Source
 from support.plane import CONTAINER_TOKEN, plane, role_table
 from support.wire import until

@@ -6,7 +6,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from imds_proxy.renewal.schedule import renewal_age, wait_after_failure
+from imds_proxy.backoff import wait_after_failure
+from imds_proxy.renewal.schedule import renewal_age
 
 PREFIX = "imds_proxy_"
 _ATTEMPT = 1.0  # seconds that AWS takes

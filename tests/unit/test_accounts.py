@@ -195,7 +195,7 @@ int getgrouplist(const char *user, gid_t group, gid_t *groups, int *number)
 
 TICKING = """
 import asyncio, time
-from imds_proxy.callers.accounts import Accounts
+from imds_proxy.callers.user_database import Accounts
 
 async def main():
     accounts, worst = Accounts(), 0.0

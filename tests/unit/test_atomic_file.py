@@ -90,7 +90,7 @@ CAP_CHOWN_ALONE = ("setpriv", "--bounding-set=-all,+chown", "--inh-caps=-all,+ch
 GIVE_AWAY = """
 import sys
 from pathlib import Path
-from imds_proxy.atomic_file import Access, replace
+from imds_proxy.host.atomic_file import Access, replace
 replace(Path(sys.argv[1]), b"new", Access(0o640, 1, 2))
 """
 

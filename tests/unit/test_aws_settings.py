@@ -220,8 +220,8 @@ def test_a_host_with_a_certificate_alone_pays_for_no_botocore(files):
     (files / "config").write_text("[default]\nregion = eu-north-1\n")
     program = f"""
 import sys
-from imds_proxy.clock import Clock
-from imds_proxy.config_file import parse
+from imds_proxy.host.clock import Clock
+from imds_proxy.config.reader import parse
 from imds_proxy.sources.factory import SourceFactory
 config = parse({{"region": "eu-west-1", "roles": {{"host": {BY_CERTIFICATE}}}}}, "t")
 factory = SourceFactory(Clock())

@@ -7,9 +7,9 @@ import random
 
 import pytest
 
+from imds_proxy.backoff import AGAIN, LONGEST_RETRY_AFTER, REFUSED_AGAIN, SPREAD
 from imds_proxy.errors import Denied, Invalid, Throttled, Unreachable
 from imds_proxy.renewal.attempts import Attempts
-from imds_proxy.renewal.backoff import AGAIN, LONGEST_RETRY_AFTER, REFUSED_AGAIN, SPREAD
 from imds_proxy.renewal.idle_timer import Demand
 from imds_proxy.renewal.keeper import Keeper
 from imds_proxy.renewal.turns import ORDINARY, URGENT, Turns

@@ -243,8 +243,8 @@ mount --make-rprivate / && mount --bind $1 $1 && mount -o remount,bind,ro $1
 exec "$2" -c "
 import sys
 from pathlib import Path
-from imds_proxy.config_file import load
-from imds_proxy.config_read import read
+from imds_proxy.config.reader import load
+from imds_proxy.config.document import read
 from imds_proxy.errors import ConfigError
 from imds_proxy.host import access_advice
 access_advice.place = lambda: access_advice.Place[sys.argv[1]]

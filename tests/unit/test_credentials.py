@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from imds_proxy.credentials import Secret, container_document, documents, imds_document, info_document, timestamp
+from imds_proxy.credentials import Secret, timestamp
+from imds_proxy.documents import container_document, documents, imds_document, info_document
 from imds_proxy.telemetry.log import JsonFormatter
 from support.plane import credentials
 

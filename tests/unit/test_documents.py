@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from imds_proxy.credentials import timestamp
+from imds_proxy.credentials import parse_time, timestamp
 from imds_proxy.errors import Denied, Invalid, SourceError
-from imds_proxy.sources.credential_documents import SHAPES, parse, parse_time, safe_code
+from imds_proxy.sources.credential_documents import SHAPES, parse, safe_code
 from support.credential_service import ROLE_ARN, SESSION_ARN, Session
 
 SESSION = Session()

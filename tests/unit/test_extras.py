@@ -69,6 +69,7 @@ def test_an_archive_is_made_anew(tmp_path):
     with zipfile.ZipFile(archive, "w") as made:
         made.write(Path(extras.__file__), "imds_proxy/host/extras.py")
         made.writestr("imds_proxy/__init__.py", "")
+        made.writestr("imds_proxy/host/__init__.py", "")
         made.writestr(
             "__main__.py", "from imds_proxy.host.extras import how_to_install\nprint(how_to_install('x', 'jwt'))\n"
         )

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from imds_proxy.aws.ini_text import EXPIRATIONS
 from imds_proxy.config.roles import FileConfig
 from imds_proxy.errors import Denied, Invalid, SourceError
 from imds_proxy.host.clock import Clock
 from imds_proxy.sources import Context, obtain
 from imds_proxy.sources.file import make
-from imds_proxy.sources.ini import EXPIRATIONS
 
 ARN = "arn:aws:iam::123456789012:role/Deploy"
 SECRET, TOKEN = "s" * 20 + "/+%1$(x)s" + "s" * 11, "t" * 90 + "=="

@@ -1,4 +1,4 @@
-"""What goes into the files that are kept fresh (output_files/formats.py, output_files/ini.py)."""
+"""What goes into the files that are kept fresh (output_files/formats.py, aws/shared_credentials.py)."""
 
 import codecs
 import configparser
@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from imds_proxy.aws.shared_credentials import replaced
 from imds_proxy.credentials import Credentials, Secret
 from imds_proxy.errors import FileError
 from imds_proxy.output_files import formats
-from imds_proxy.output_files.ini import replaced
 from imds_proxy.sources.ini import Profile
 from support.plane import credentials
 

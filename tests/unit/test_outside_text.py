@@ -19,9 +19,9 @@ SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 HARMLESS = {
     ("cli/status.py", "DaemonUnreachableError"),  # this project's own
     ("demo/show.py", "ImdsProxyError"),
-    ("config_toml.py", "tomllib.TOMLDecodeError"),  # repeats no line, as a test below proves
-    ("config_values.py", "json.JSONDecodeError"),
-    ("config_values.py", "ValueError"),  # of shlex; as that of json it says what was expected, and where
+    ("config/toml.py", "tomllib.TOMLDecodeError"),  # repeats no line, as a test below proves
+    ("config/types.py", "json.JSONDecodeError"),
+    ("config/types.py", "ValueError"),  # of shlex; as that of json it says what was expected, and where
 }
 """Where an exception's own text is shown, and of what kind."""
 

@@ -3,17 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_proxy.backoff import DENIED_FIRST, DENIED_LONGEST, RETRY_FIRST, RETRY_LONGEST, wait_after_failure
 from imds_proxy.renewal.schedule import (
-    DENIED_FIRST,
-    DENIED_LONGEST,
     ENOUGH,
     LEFT_IN_A_FILE,
     LONG_LIFE,
-    RETRY_FIRST,
-    RETRY_LONGEST,
     SHORTEST_WAIT,
     renewal_age,
-    wait_after_failure,
     wait_after_success,
     wait_for_another,
 )

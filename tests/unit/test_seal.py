@@ -255,7 +255,7 @@ sys.modules["cryptography"] = None
 logging.basicConfig(format="%(message)s %(error)s %(advice)s")
 from pathlib import Path
 from imds_proxy.renewal.saved_key import open_saved_sessions
-from imds_proxy.state import open_state_dir
+from imds_proxy.host.state_dir import open_state_dir
 saved = open_saved_sessions(open_state_dir(Path(sys.argv[1])), os.environ)
 saved.keep_only({"deploy"})
 print(sorted(path.name for path in Path(sys.argv[1]).rglob("*.json")))

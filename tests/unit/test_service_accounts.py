@@ -482,8 +482,8 @@ class Missing:
         if name.partition(".")[0] == "{module}": raise ModuleNotFoundError("not there", name="{module}")
 sys.meta_path.insert(0, Missing())
 from types import SimpleNamespace
-from imds_proxy.callers.service_accounts import ServiceAccounts, KeysMissing, missing_package
-from imds_proxy.config_callers import ServiceAccountsConfig
+from imds_proxy.callers.kubernetes.verifier import ServiceAccounts, KeysMissing, missing_package
+from imds_proxy.config.grants import ServiceAccountsConfig
 from imds_proxy.telemetry import log
 log.configure("INFO", "json", sys.stdout)
 async def main():

@@ -1,10 +1,10 @@
 """What holds for every source (sources/interface.py, sources/factory.py)."""
 
-import importlib
 import inspect
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +13,7 @@ from imds_proxy.config.roles import ROLE_TABLES
 from imds_proxy.errors import Invalid
 from imds_proxy.host.clock import Clock
 from imds_proxy.sources import Source, obtain
-from imds_proxy.sources.factory import SourceFactory
+from imds_proxy.sources.factory import SourceFactory, maker
 from support.plane import credentials, role_table
 
 NOW = 1_800_000_000.0
@@ -51,8 +51,9 @@ async def test_a_session_is_passed_on_as_it_is(life):
 
 @pytest.mark.parametrize("source", ROLE_TABLES)
 def test_every_source_is_one_module_that_says_what_it_follows(source):
-    """`source = "x-y"` is in `x_y.py`."""
+    """`source = "x-y"` is in `x_y.py`, or in `source.py` of the package `x_y`."""
     module = _module(source)
+    assert module.__name__.removesuffix(".source") == f"imds_proxy.sources.{source.replace('-', '_')}"
     assert list(inspect.signature(module.make).parameters) == ["role", "settings", "context"]
     assert len(module.__doc__.splitlines()) > 2
 
@@ -65,7 +66,7 @@ def test_the_sources_of_what_others_renew_say_so():
 
 
 def _module(source):
-    return importlib.import_module(f"imds_proxy.sources.{source.replace('-', '_')}")
+    return sys.modules[maker(SimpleNamespace(source=source)).__module__]
 
 
 def _kind(value):
@@ -98,9 +99,9 @@ def test_a_host_does_not_pay_for_a_source_that_it_does_not_use():
     """botocore is 11 MB and 300 ms."""
     program = """
 import sys
-from imds_proxy.clock import Clock
-from imds_proxy.config_file import parse
-from imds_proxy.sources.factory import SourceFactory
+from imds_proxy.host.clock import Clock
+from imds_proxy.config.reader import parse
+from imds_proxy.sources.factory import SourceFactory, maker
 config = parse({"region": "eu-west-1", "roles": {"deploy": {"source": "file", "path": "/run/credentials"}}}, "t")
 factory = SourceFactory(Clock())
 factory.prepare(config)

@@ -153,7 +153,7 @@ class Secret:
 
 ENDS = """
 import asyncio, time
-from imds_proxy.threads import in_thread
+from imds_proxy.host.threads import in_thread
 
 async def main():
     in_thread(time.sleep, 60)

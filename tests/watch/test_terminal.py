@@ -112,14 +112,14 @@ def test_it_waits_for_a_daemon_that_does_not_run_yet(aws, tmp_path):
 OF_ANOTHER_USER = """
 import argparse, encodings.idna, io, os, pathlib, sys
 from rich.console import Console
-from imds_proxy.cli import client, options, status_document, status_view, status_watch
+from imds_proxy.cli import daemon_client, options, status_document, status_view, status_watch
 target = options.target(argparse.Namespace(config=pathlib.Path(sys.argv[-1])))
 # What is imported when it is needed first could not be read any more.
 Console(file=io.StringIO()).print(status_view.View(status_view.Seen("x", status_document.complete({}))))
 os.setgroups([])
 os.setresgid(*[int(sys.argv[1])] * 3)
 os.setresuid(*[int(sys.argv[1])] * 3)
-sys.exit(status_watch.watch(lambda: client.status(target), target.admin))
+sys.exit(status_watch.watch(lambda: daemon_client.status(target), target.admin))
 """
 
 

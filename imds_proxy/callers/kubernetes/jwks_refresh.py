@@ -13,6 +13,7 @@ import ssl
 from http import HTTPStatus
 from typing import Final
 
+from imds_proxy.backoff import wait_after_failure
 from imds_proxy.callers.kubernetes import jwks
 from imds_proxy.callers.kubernetes.jwks import SigningKeys
 from imds_proxy.config.grants import ServiceAccountsConfig
@@ -22,7 +23,6 @@ from imds_proxy.host.http_client import WebRequest, ask
 from imds_proxy.host.read_private import read_file
 from imds_proxy.host.tls import tls_context
 from imds_proxy.host.watched_files import FileWatcher, WatchedFiles, unanswered
-from imds_proxy.renewal.schedule import wait_after_failure
 from imds_proxy.telemetry.log import told
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from imds_proxy.aws import session_name
 from imds_proxy.config.http_role import is_this_host
 from imds_proxy.config.roles import RolesAnywhereConfig
-from imds_proxy.credentials import Credentials, Secret
+from imds_proxy.credentials import ISO_TIME, Credentials, Secret, parse_time
 from imds_proxy.errors import Invalid, Unreachable
 from imds_proxy.host.clock import Clock
 from imds_proxy.host.file_watcher import FileWatcher
@@ -21,7 +21,6 @@ from imds_proxy.host.threads import OneByOne, in_thread
 from imds_proxy.host.tls import KeptContexts
 from imds_proxy.host.watched_files import READ_WITHIN, unanswered
 from imds_proxy.partitions import USUAL, Variants, endpoint
-from imds_proxy.sources.credential_documents import ISO_TIME, parse_time
 from imds_proxy.sources.interface import Context, Source
 from imds_proxy.sources.roles_anywhere import sigv4_x509
 from imds_proxy.sources.roles_anywhere.certificate_rotation import CertificateInUse

@@ -13,9 +13,8 @@ from configparser import DEFAULTSECT, RawConfigParser
 from dataclasses import replace
 from typing import Final
 
-from imds_proxy.aws.ini_text import IniError, Line, lines, parse
+from imds_proxy.aws.ini_text import EXPIRATIONS, IniError, Line, lines, parse
 from imds_proxy.errors import FileError
-from imds_proxy.sources.ini import EXPIRATIONS
 
 Fields = Mapping[str, str]
 Sections = dict[str, dict[str, str]]

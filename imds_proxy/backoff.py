@@ -6,7 +6,9 @@ no live credentials: then a client needs them now, and AWS may have been back fo
 
 from typing import Final
 
-from imds_proxy.renewal.schedule import wait_after_failure
+RETRY_FIRST, RETRY_LONGEST = 1.0, 60.0
+# Somebody has to change something at AWS before a denial goes away.
+DENIED_FIRST, DENIED_LONGEST = 30.0, 300.0
 
 AGAIN: Final = 2.0
 """Seconds between attempts that requests bring forward, all requests for a role together."""
@@ -18,6 +20,19 @@ LONGEST_RETRY_AFTER: Final = 300.0
 """Seconds that a service may ask us to wait, whatever its Retry-After says."""
 
 _REFUSED: Final = frozenset({"denied", "invalid"})
+
+
+def wait_after_failure(failures: int, chance: float, *, denied: bool) -> float:
+    """Exponential backoff with jitter over its whole width, from 1 to 60 s; after a denial from 30 s to 5 min.
+
+    Args:
+        failures: In a row, at least 1.
+        chance: Uniform in [0, 1).
+        denied: Whether AWS said no, and somebody has to change something before it says yes.
+    """
+    first, longest = (DENIED_FIRST, DENIED_LONGEST) if denied else (RETRY_FIRST, RETRY_LONGEST)
+    ceiling = min(first * 2.0 ** min(failures, 16), longest)
+    return first + (ceiling - first) * chance
 
 
 def wait_for_next(outcome: str, failures: int, chance: float, retry_after: float = 0.0) -> float:
