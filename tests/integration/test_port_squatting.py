@@ -121,8 +121,8 @@ VERB = """
 import ctypes, encodings.ascii, encodings.idna, importlib, json, os, resource, sys
 sys.path.insert(0, sys.argv.pop(1))
 verbs = ["exec", "env", "credential_process", "status", "check", "listener_owner", "main"]
-lazy = ["callers.remarks", "callers.service_accounts", "telemetry.log", "sources.factory", "sources.file"]
-for module in [*(f"cli.{verb}" for verb in verbs), "cli.client", "config_file", *lazy]:
+lazy = ["callers.grant_warnings", "callers.kubernetes.verifier", "telemetry.log", "sources.factory", "sources.file"]
+for module in [*(f"cli.{verb}" for verb in verbs), "cli.daemon_client", "config.reader", *lazy]:
     importlib.import_module(f"imds_proxy.{module}")
 uid, gid = json.loads(sys.argv.pop(1))
 os.setgroups([])
