@@ -52,7 +52,9 @@ class Compose:
                     for each, how in wanted.items():
                         assert how == {"condition": "service_healthy"}
                         self._podman.wait_healthy(self.container(each))
-                    self._podman("run", "--detach", "--name", self.container(name), *self.options(service, name))
+                    self._podman(
+                        "run", "--detach", "--replace", "--name", self.container(name), *self.options(service, name)
+                    )
                     started.append(name)
 
     def down(self) -> None:
