@@ -4,7 +4,6 @@ import base64
 import hashlib
 import http.server
 import json
-import threading
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from imds_proxy.credentials import timestamp
 from support.aws import new_session
+from support.http_double import HttpDouble
 
 CLIENT_ID = "arn:aws:signin:::devtools/same-device"
 SESSION = "arn:aws:iam::123456789012:user/somebody"
@@ -63,23 +63,13 @@ class Login:
         return json.loads(self.path.read_text())
 
 
-class SignIn:
+class SignIn(HttpDouble):
     """Refreshes the session of one login, by its refresh token and its key."""
 
     def __init__(self, login: Login):
         self.login, self.refused, self.mistakes, self.refreshes = login, "", [], 0
         self.proofs: set[str] = set()
-        handler = type("Handler", (_Handler,), {"service": self})
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_Handler, service=self)
 
     def answer(self, path: str, headers, body: bytes) -> tuple[int, dict]:
         if self.refused:

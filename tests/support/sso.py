@@ -3,12 +3,12 @@
 import hashlib
 import http.server
 import json
-import threading
 import time
 import urllib.parse
 
 from imds_proxy.credentials import timestamp
 from support.aws import new_session
+from support.http_double import HttpDouble
 
 START_URL = "https://login.example.test/start"
 
@@ -20,22 +20,12 @@ def cached_token(token: str, name: str = START_URL, life: float = 3600) -> tuple
     return f"{hashlib.sha1(name.encode()).hexdigest()}.json", json.dumps(document)
 
 
-class Portal:
+class Portal(HttpDouble):
     """Gives sessions of one role to the bearer of one token, each for `life` seconds."""
 
     def __init__(self, token: str, role_arn: str, life: float = 3600):
         self._token, self._role_arn, self._life = token, role_arn, life
-        handler = type("Handler", (_Handler,), {"portal": self})
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_Handler, portal=self)
 
     def answer(self, token: str | None, asked: dict[str, str]) -> tuple[int, str, dict]:
         """Status, kind of error, document."""
