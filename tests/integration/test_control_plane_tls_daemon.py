@@ -203,7 +203,8 @@ def test_without_its_certificate_there_is_no_control_plane_and_everything_else(s
     event = daemon.wait_for_event("no control plane")
     assert str(tmp) in event["error"]
     assert event["advice"]
-    wait(lambda: daemon.get("latest/meta-data/iam/security-credentials/deploy")[0] == 200, 10, "credentials")
+    # Until the role has credentials, its document is a connection that ends.
+    eventually(lambda: daemon.get("latest/meta-data/iam/security-credentials/deploy")[0] == 200)
     assert refused(daemon, pki.prometheus()) == "refused"
     (pki.folder / "later.pem").rename(tmp)
     daemon.wait_for_event(NEW)
