@@ -4,17 +4,15 @@ In: a path. Out: whose key, and until when. Errors: ConfigError, which repeats n
 credential file settings" of the AWS CLI user guide.
 """
 
-import codecs
 import configparser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from imds_proxy.access_key import SWAPPED, are_swapped, hint
+from imds_proxy.codedeploy import agent_file
 from imds_proxy.credentials import parse_time
 from imds_proxy.errors import ConfigError
-from imds_proxy.host import utf8
-from imds_proxy.host.utf8 import NotUtf8Error
 
 _PROFILE: Final = "default"
 _FIELDS: Final = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
@@ -34,18 +32,12 @@ class Held:
 def load(path: Path) -> Held:
     """What the profile that the agent reads holds; raises ConfigError where that is no session."""
     parser = configparser.RawConfigParser(default_section="", strict=False)
+    text, is_marked = agent_file.read(path)
     try:
-        content = path.read_bytes()
-        parser.read_string(utf8.decoded(content))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is not there") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except NotUtf8Error as error:
-        raise ConfigError(f"{path} {error.message}", (error.advice,)) from None
+        parser.read_string(text)
     except configparser.Error:  # its text repeats the line
         raise ConfigError(f"{path} is no INI file") from None
-    if content.startswith(codecs.BOM_UTF8):
+    if is_marked:
         raise ConfigError(f"{path} begins with a byte order mark, which the agent does not read past")
     fields = dict(parser[_PROFILE]) if parser.has_section(_PROFILE) else {}
     if missing := [name for name in _FIELDS if not fields.get(name)]:

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from imds_proxy.codedeploy import agent_yaml
+from imds_proxy.codedeploy import agent_file, agent_yaml
 from imds_proxy.errors import ConfigError
-from imds_proxy.host import utf8
-from imds_proxy.host.utf8 import NotUtf8Error
 from imds_proxy.partitions import region_mistake
 
 LINUX_FOLDER: Final = "/etc/codedeploy-agent/conf"
@@ -51,14 +49,7 @@ def load(path: Path) -> OnPremises:
     Raises:
         ConfigError: It is missing, may not be read, or is none for a session; no value of it is repeated.
     """
-    try:
-        text = utf8.decoded(path.read_bytes())
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is not there") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except NotUtf8Error as error:
-        raise ConfigError(f"{path} {error.message}", (error.advice,)) from None
+    text, _ = agent_file.read(path)
     try:
         values = agent_yaml.read(text, strict=True)
     except ConfigError as error:
